@@ -1,0 +1,47 @@
+# Two commands: `make demo` shows what this does, `make test` checks that it does it.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# idle threads sleep: with one core busy elsewhere a training step otherwise takes thirty times as long
+export OMP_WAIT_POLICY = PASSIVE
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: install demo test lab notebooks docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make install    set up .venv with the tested versions"
+	@echo "make demo       train on a synthetic data set and print the FROC table"
+	@echo "make test       run every test"
+	@echo "make lab        JupyterLab on nbs/"
+	@echo "make notebooks  re-execute and clean the library notebooks"
+	@echo "make docs       build the documentation site in docs/_build"
+
+install: $(READY)
+
+$(READY): constraints.txt settings.ini setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	lesionlab-phantom data/phantom
+	mkdir -p outputs/demo
+	papermill --no-progress-bar nbs/train_vld.ipynb outputs/demo/train_vld.ipynb -p out_dir outputs/demo
+	python tools/print_run.py outputs/demo
+
+test: $(READY)
+	python -m pytest tests
+
+lab: $(READY)
+	jupyter lab --notebook-dir . nbs
+
+notebooks: $(READY)
+	python tools/run_notebooks.py
+
+docs: $(READY)
+	python tools/build_docs.py
+
+clean:
+	rm -rf outputs/demo outputs/cache docs/_build docs/_notebooks build dist *.egg-info

@@ -1,0 +1,29 @@
+"What all tests share: the repository's root, real data where there is some, and the closing line."
+import os
+from pathlib import Path
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+os.environ.setdefault('TQDM_DISABLE', '1')
+import pytest
+
+ROOT = Path(__file__).parents[1]
+counts = dict(passed=0, failed=0)
+
+
+@pytest.fixture(scope='session')
+def real_data():
+    "Folder of public CTs and annotations (see CONTRIBUTING); without it the test is skipped, in CI it fails."
+    folder = Path(os.environ.get('LESIONLAB_TEST_DATA', ROOT.parent/'shared'/'data'))
+    if not folder.is_dir():
+        if os.environ.get('CI') == 'true': pytest.fail(f'{folder} is missing, and CI must not skip')
+        pytest.skip(f'no real data at {folder}')
+    return folder
+
+
+def pytest_runtest_logreport(report):
+    if report.failed: counts['failed'] += 1
+    elif report.passed and report.when == 'call': counts['passed'] += 1
+
+
+def pytest_unconfigure(config):
+    print(f"{counts['passed']} passed, {counts['failed']} failed")

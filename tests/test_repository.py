@@ -1,0 +1,100 @@
+"The repository agrees with itself: notebooks clean and exported, versions stated alike, a wheel that installs."
+import ast, configparser, json, os, re, shutil, subprocess, sys, time, venv
+from pathlib import Path
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from conftest import ROOT
+
+LIBRARY = sorted(p.name for p in (ROOT/'nbs').glob('[0-9]*.ipynb'))
+EXPERIMENTS = sorted(p.name for p in (ROOT/'nbs').glob('[a-z]*.ipynb'))
+
+
+@pytest.fixture(scope='module')
+def again(tmp_path_factory):
+    "A copy of the tree, cleaned and exported once more."
+    copy = tmp_path_factory.mktemp('tree')/'lesionlab'
+    keep = ('nbs', 'lesionlab', 'settings.ini', 'setup.py', 'pyproject.toml', 'README.md')
+    for name in keep:
+        src = ROOT/name
+        shutil.copytree(src, copy/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints')) if src.is_dir() else shutil.copy(src, copy/name)
+    for command in ('nbdev_clean', 'nbdev_export'): subprocess.run([command], cwd=copy, check=True)
+    return copy
+
+
+@pytest.mark.parametrize('name', LIBRARY + EXPERIMENTS)
+def test_notebook_is_clean(again, name):
+    assert (again/'nbs'/name).read_text() == (ROOT/'nbs'/name).read_text(), f'{name}: run nbdev_clean'
+
+
+def test_modules_are_exported(again):
+    ours, theirs = ({p.name: p.read_text() for p in (root/'lesionlab').glob('*.py')} for root in (ROOT, again))
+    assert ours == theirs, 'run nbdev_export'
+
+
+@pytest.mark.parametrize('name', LIBRARY)
+def test_notebook(name):
+    "Every cell of a library notebook runs, its tests included."
+    done = subprocess.run(['nbdev_test', '--path', str(ROOT/'nbs'/name)], capture_output=True, text=True, cwd=ROOT/'nbs')
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_notebook_outputs_are_small():
+    for name in LIBRARY:
+        cells = json.loads((ROOT/'nbs'/name).read_text())['cells']
+        assert sum(len(json.dumps(c.get('outputs', []))) for c in cells) < 400_000, f'{name}: outputs too heavy'
+    for name in EXPERIMENTS:
+        cells = json.loads((ROOT/'nbs'/name).read_text())['cells']
+        assert not any(c.get('outputs') for c in cells), f'{name}: experiment notebooks are committed without outputs'
+        assert sum('parameters' in c['metadata'].get('tags', []) for c in cells) == 1, f'{name}: needs one parameters cell'
+
+
+def test_rooms_import_one_way():
+    "A module imports from notebooks of a lower number alone, and evaluation knows no detector."
+    order = {}
+    for name in LIBRARY:
+        found = re.search(r'#\| default_exp (\w+)', (ROOT/'nbs'/name).read_text())
+        order[found[1]] = int(name[:2])
+    for module, number in order.items():
+        tree = ast.parse((ROOT/'lesionlab'/f'{module}.py').read_text())
+        used = [n.module.split('.')[-1] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or '').startswith('lesionlab.')]
+        used += [a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == 'lesionlab' for a in n.names]
+        for other in used: assert order[other] < number, f'{module} imports {other}'
+        if module != 'viz': assert 'viz' not in used, f'{module} imports viz'
+
+
+def _settings():
+    cfg = configparser.ConfigParser(delimiters=['=']); cfg.read(ROOT/'settings.ini')
+    return cfg['DEFAULT']
+
+
+def test_versions_agree():
+    "settings.ini and environment.yml state the same ranges, and constraints.txt lies inside them."
+    cfg = _settings()
+    ranges = {str(Requirement(r)) for r in (cfg['requirements'] + ' ' + cfg['dev_requirements']).split()}
+    lines = (ROOT/'environment.yml').read_text().split('- pip:')[1].splitlines()
+    conda = {str(Requirement(l.strip()[2:])) for l in lines if l.strip().startswith('- ') and '-e' not in l}
+    assert ranges == conda
+    pins = dict(l.split('==') for l in (ROOT/'constraints.txt').read_text().splitlines() if '==' in l)
+    pins = {k.lower().replace('_', '-'): v for k, v in pins.items()}
+    for r in map(Requirement, ranges):
+        assert pins[r.name.lower()] in r.specifier, f'{r} does not hold for {pins[r.name.lower()]}'
+    assert Version('2.8') in Requirement(next(r for r in ranges if r.startswith('torch'))).specifier
+
+
+def test_import_is_quick():
+    "Importing the package loads no heavy library (the target of one second is then met on any machine)."
+    code = "import sys, lesionlab; print([m for m in ('torch', 'numpy', 'pandas', 'monai', 'plotly') if m in sys.modules])"
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+
+def test_wheel(tmp_path):
+    "The wheel installs and imports in an empty environment."
+    subprocess.run([sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', tmp_path, ROOT], check=True, capture_output=True)
+    wheel, = tmp_path.glob('*.whl')
+    venv.create(tmp_path/'env', with_pip=True)
+    python = tmp_path/'env'/'bin'/'python'
+    subprocess.run([python, '-m', 'pip', 'install', '-q', '--no-deps', '--no-index', wheel], check=True)
+    out = subprocess.run([python, '-c', 'import lesionlab; print(lesionlab.__version__, lesionlab.__file__)'], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert out.split()[0] == _settings()['version'] and str(tmp_path) in out
