@@ -35,7 +35,7 @@ test: $(READY)
 	python -m pytest tests
 
 lab: $(READY)
-	jupyter lab --notebook-dir . nbs
+	jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs $(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: $(READY)
 	python tools/run_notebooks.py
@@ -44,4 +44,4 @@ docs: $(READY)
 	python tools/build_docs.py
 
 clean:
-	rm -rf outputs/demo outputs/cache docs/_build docs/_notebooks build dist *.egg-info
+	rm -rf outputs/demo outputs/cache docs/_build docs/_notebooks docs/_static docs/index.md build dist *.egg-info

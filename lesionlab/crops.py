@@ -110,13 +110,15 @@ def _corner(rng, volume, size, box=None):
 
 # %% ../nbs/08_crops.ipynb #crops14
 def suit_crop(
-    prepared:list,     # of `Prepared`
-    preset,            # (3,) z y x, voxels; its number of voxels is never exceeded
-)->tuple:              # (3,) z y x, voxels, multiples of 1, 16, 16
-    "The crop that holds nineteen in twenty volumes whole, or the preset's."
-    shape = np.percentile([p.array.shape for p in prepared], 95, axis=0)
-    shape = tuple(int(np.ceil(n / m) * m) for n, m in zip(shape, (1, 16, 16)))
-    return shape if np.prod(shape) <= np.prod(preset) else tuple(preset)
+    prepared:list,  # of `Prepared`, training volumes
+    largest,        # (3,) z y x, voxels; where more would be needed, this is the crop
+)->tuple:           # (3,) z y x, voxels, multiples of 1, 16, 16
+    "Twice the extent of nine in ten lesions along each axis, but no more than nineteen in twenty volumes have."
+    volume = np.percentile([p.array.shape for p in prepared], 95, axis=0)
+    lesion = np.percentile(np.concatenate([box_size(p.boxes).numpy() for p in prepared if len(p.boxes)]), 90, axis=0)
+    wanted, step = np.minimum(2 * lesion, volume), np.array((1, 16, 16))
+    shape = np.minimum(np.maximum(np.rint(wanted / step), 1), np.ceil(volume / step)) * step
+    return tuple(int(n) for n in (shape if shape.prod() <= np.prod(largest) else largest))
 
 # %% ../nbs/08_crops.ipynb #crops17
 @dataclass(frozen=True)

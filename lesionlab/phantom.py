@@ -83,7 +83,7 @@ def _look_alikes(rng, hu, grid, size):
 # %% ../nbs/04_phantom.ipynb #phantom11
 def _lesion_field(rng, grid, size):
     "A lobed lesion; positive inside."
-    side = np.exp(rng.normal(np.log(20), .45)).clip(10, 50)          # mm, larger in-plane side
+    side = np.exp(rng.normal(np.log(22), .4)).clip(12, 50)          # mm, larger in-plane side
     radii = np.array([side * rng.uniform(.5, 1), side, side * rng.uniform(.7, 1)]) / 2
     center = rng.uniform(.5 * radii + 4, size - .5 * radii - 4)
     field = _blob(grid, center, radii * .8)
@@ -102,7 +102,7 @@ def _add_lesions(rng, hu, grid, size, n):
         inside = field > 0
         near = ndimage.binary_dilation(inside, iterations=2)
         if inside.sum() < 20 or air[near].any() or mask[near].any(): continue
-        shift = rng.uniform(35, 80) * rng.choice([-1, 1])
+        shift = rng.uniform(40, 90) * rng.choice([-1, 1])
         _paint(hu, field, hu[near].mean() + shift)
         mask[inside] = mask.max() + 1
     return mask
@@ -123,7 +123,7 @@ def phantom(
     _look_alikes(rng, hu, grid, size)
     mask = _add_lesions(rng, hu, grid, size, n)
     inside = hu > -900
-    hu += inside * (10 * _smooth_noise(rng, shape, (.5, .8, .8)) + 6 * _smooth_noise(rng, shape, (1, 4, 4)))
+    hu += inside * (7 * _smooth_noise(rng, shape, (.5, .8, .8)) + 5 * _smooth_noise(rng, shape, (1, 4, 4)))
     array = np.rint(hu.clip(AIR, 3071)).astype(np.int16)
     return Phantom(Volume(array, spacing, name=volume_name(index, shape[0])), from_mask(mask, instances=True), mask)
 

@@ -52,10 +52,9 @@ def points_loss(
     points:Tensor,  # (N, n, 3) P, cells
     refined:Tensor, # (N, n, 3) P_r, cells
     boxes:Tensor,   # (N, 6) truth, cells
-)->Tensor:          # scalar, 0 for no lesion
+)->Tensor:          # (N,) one a lesion
     "How far the extremes of P and of P_r are from the box (VLD, eq. 4)."
-    if not len(boxes): return points.sum() * 0
-    return sum((points_to_boxes(p) - boxes).abs().sum() for p in (points, refined)) / len(boxes)
+    return sum((points_to_boxes(p) - boxes).abs().sum(1) for p in (points, refined))
 
 # %% ../nbs/23_surface_points.ipynb #surface_18
 def box_corners(
@@ -72,10 +71,11 @@ def triplet_loss(
     refined:Tensor,  # (N, n, 3) P_r, cells
     boxes:Tensor,    # (N, 6) truth, cells
     margin=1.,
-)->Tensor:           # scalar, summed over points and corners, mean over lesions; 0 for no lesion
+    pull=1.,         # what the gradient on the points' coordinates is multiplied by; the loss stays eq. 5
+)->Tensor:           # (N,) one a lesion, summed over its points and corners
     "Draw points to where it looks like the lesion's centre (VLD, eq. 5)."
-    if not len(boxes): return refined.sum() * 0
+    refined = pull * refined + (1 - pull) * refined.detach()
     anchor = sample(features, box_center(boxes))[:, None]
     near = _distance(anchor, sample(features, refined))
     far = _distance(anchor, sample(features, box_corners(boxes)))
-    return F.relu(near[:, :, None] - far[:, None, :] + margin).sum() / len(boxes)
+    return F.relu(near[:, :, None] - far[:, None, :] + margin).sum((1, 2))

@@ -100,8 +100,8 @@ def test_points_loss_is_zero_exactly_when_extremes_touch(n, seed):
     g = torch.Generator().manual_seed(seed)
     points = torch.rand(1, n, 3, generator=g) * 8
     box = points_to_boxes(points)
-    assert points_loss(points, points, box) == 0
-    assert points_loss(points, points * 1.01, box) > 0
+    assert points_loss(points, points, box).item() == 0
+    assert points_loss(points, points * 1.01, box).item() > 0
 
 
 def test_boxes_at_scale():

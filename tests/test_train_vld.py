@@ -92,3 +92,31 @@ def test_missing_slice_stops_the_run(tmp_path):
     done = papermill('train_vld.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path/'run', preset='tiny', data_root=root)
     assert done.returncode != 0 and '000002_01_01: slice 005.png is missing' in done.stderr
     assert not (tmp_path/'run'/'metrics.json').exists()
+
+
+def test_surface_points_study_runs(tmp_path, data):
+    done = papermill('surface_points_study.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, data_root=data, seeds=1, steps=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads((tmp_path/'metrics.json').read_text())['summary']
+    assert set(summary) == {'drp', 'spr', 'spr, eased'} and all(0 <= v['outside_mean'] <= 1 for v in summary.values())
+
+
+def test_every_experiment_is_run_here():
+    "A new experiment notebook needs a smoke run in this file."
+    names = [p.name for p in (ROOT/'nbs').glob('[a-z]*.ipynb')]
+    assert all(f"papermill('{n}'" in Path(__file__).read_text() for n in names), names
+
+
+def test_decathlon_layout_is_cut_off_centre(tmp_path, real_data):
+    "The user's line on real CT: cut again, trained, and the unlabelled images looked at."
+    root = tmp_path/'ct'
+    (root/'imagesTs').mkdir(parents=True)
+    for part in ('imagesTr', 'labelsTr'): (root/part).symlink_to(real_data/'ct'/part)
+    (root/'imagesTs'/'nodule.nii.gz').symlink_to(real_data/'ct'/'imagesTs'/'lst_PartSolidLesionCropped.nii.gz')
+    pairs = json.loads((real_data/'ct'/'dataset.json').read_text())
+    (root/'dataset.json').write_text(json.dumps(dict(training=pairs['training'][:8])))
+    done = papermill('train_vld.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path/'run', preset='tiny', steps=2, data_root=root, points='none')
+    assert done.returncode == 0, done.stderr[-3000:]
+    m = json.loads((tmp_path/'run'/'metrics.json').read_text())
+    assert m['off_centre'] and m['grid'] == [4, 4, 4] and m['n_volumes'] > m['n_lesions'] == 10
+    assert (tmp_path/'run'/'slices_nodule.png').exists() and (tmp_path/'run'/'predicted_nodule.parquet').exists()

@@ -1,49 +1,44 @@
-"Build the documentation site from the notebooks: docs/_notebooks are processed copies, docs/_build is the site."
-import json, os, re, shutil, subprocess, sys
+"Build the documentation site in docs/_build from the README and the notebooks as they were run."
+import json, re, shutil, subprocess, sys
 from pathlib import Path
-from nbdev.serve import proc_nbs
+
+from lesionlab.phantom import phantom
+from lesionlab.viz import save_figure, scene
 
 root = Path(__file__).parents[1]
 docs, copies = root/'docs', root/'docs'/'_notebooks'
 ROOMS = dict(Data=('00', '09'), Evaluation=('10', '19'), Networks=('20', '39'), Running=('40', '49'))
 
 
-def title(path):
-    "A notebook's first heading."
-    cell = next(c for c in json.loads(path.read_text())['cells'] if c['cell_type'] == 'markdown')
-    return re.search(r'^#\s*(.+)', ''.join(cell['source']), re.M)[1]
-
-
-def plain(path):
-    "Turn what nbdev writes for Quarto into what Sphinx reads: frontmatter and code directives taken out."
-    nb = json.loads(path.read_text())
-    cells = []
-    for c in nb['cells']:
-        source = ''.join(c['source'])
-        if c['cell_type'] == 'raw':
-            found = re.search(r'^title:\s*["\']?(.+?)["\']?$', source, re.M)
-            about = re.search(r'^description:\s*["\']?(.+?)["\']?$', source, re.M)
-            if found: cells.append(dict(cell_type='markdown', metadata={}, source=f'# {found[1]}\n\n' + (f'*{about[1]}*' if about else '')))
-            continue
-        if re.search(r'^#\s*\|\s*(hide|default_exp)\s*$', source, re.M): continue
-        c['source'] = re.sub(r'^#\s*\|.*\n?', '', source, flags=re.M)
-        cells.append(c)
-    nb['cells'] = cells
+def plain(source):
+    "A notebook without nbdev's directives and hidden cells."
+    nb = json.loads(source.read_text())
+    text = {id(c): ''.join(c['source']) for c in nb['cells']}
+    nb['cells'] = [c for c in nb['cells'] if not re.search(r'^#\|\s*(hide|default_exp\b.*)$', text[id(c)], re.M)]
+    for c in nb['cells']: c['source'] = re.sub(r'^#\|.*\n?', '', text[id(c)], flags=re.M)
     nb['metadata']['kernelspec'] = dict(name='python3', display_name='Python 3', language='python')
-    path.write_text(json.dumps(nb))
+    return json.dumps(nb)
+
+
+def contents(names):
+    "The README and a table of contents by rooms."
+    rooms = {room: [n for n in names if n[0].isdigit() and first <= n[:2] <= last] for room, (first, last) in ROOMS.items()}
+    rooms['Experiments'] = [n for n in names if not n[0].isdigit()]
+    trees = [f'```{{toctree}}\n:caption: {room}\n:maxdepth: 1\n:hidden:\n\n' + '\n'.join(f'_notebooks/{n}' for n in found) + '\n```\n' for room, found in rooms.items()]
+    readme = (root/'README.md').read_text().replace('docs/images/', 'images/').replace('](nbs/', '](_notebooks/')
+    readme = re.sub(r'\]\((CONTRIBUTING\.md|CITATION\.cff|docs/measured[^)]*)\)', ']', readme) # not on the site
+    turning = '## Turn it\n\nA synthetic volume with its lesions.\n\n```{raw} html\n<iframe src="_static/scene.html" style="width:100%;height:540px;border:0"></iframe>\n```\n'
+    return f'{readme}\n{turning}\n' + '\n'.join(trees)
 
 
 def main():
     shutil.rmtree(copies, ignore_errors=True); copies.mkdir(parents=True)
-    for p in sorted((root/'nbs').glob('*.ipynb')): shutil.copy(p, copies/p.name)
-    for p in copies.glob('*.ipynb'): plain(p)
-    names = sorted(p.stem for p in copies.glob('*.ipynb'))
-    rooms = {r: [n for n in names if n[0].isdigit() and a <= n[:2] <= b] for r, (a, b) in ROOMS.items()}
-    rooms['Experiments'] = [n for n in names if not n[0].isdigit()]
-    toc = '\n'.join(f'```{{toctree}}\n:caption: {room}\n:maxdepth: 1\n\n' + '\n'.join(f'_notebooks/{n}' for n in stems) + '\n```\n' for room, stems in rooms.items() if stems)
-    readme = (root/'README.md').read_text().replace('docs/images/', 'images/')
-    (docs/'index.md').write_text(readme + '\n' + toc)
-    subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-b', 'html', str(docs), str(docs/'_build')], check=True)
+    sources = sorted((root/'nbs').glob('*.ipynb'))
+    for p in sources: (copies/p.name).write_text(plain(p))
+    ph = phantom(0, 3)
+    save_figure(scene(ph.volume, ph.lesions, mask=ph.mask), docs/'_static'/'scene.html')
+    (docs/'index.md').write_text(contents([p.stem for p in sources]))
+    subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-b', 'html', docs, docs/'_build'], check=True)
     print(f'The site is {docs/"_build"/"index.html"}')
 
 
