@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from .boxes import box_center, box_size
 from .core import DataError
 from .dataset import Case
-from .volume import Volume, cut, resample, resize, save_array, scale_boxes, window_hu
+from .annotations import check_inside
+from .volume import Volume, cut, digest, png_slices, resample, resize, save_array, scale_boxes, window_hu
 
 # %% ../nbs/08_crops.ipynb #crops05
 @dataclass(frozen=True)
@@ -50,13 +51,21 @@ def prepare(
     cache=None,  # folder for decoded and resampled arrays
 )->Prepared:
     "Read one case and put it on the grid."
-    volume = case.read(cache)
-    grid = resample(volume, spacing)
-    array = grid.array
-    if cache and array is not volume.array: # keep it outside memory
-        key = hashlib.sha1(repr((str(case.path), case.path.stat().st_mtime_ns, case.slices, case.window, grid.shape)).encode()).hexdigest()[:12]
-        array = np.load(save_array(array, Path(cache)/f'{case.name}-{key}.npy'), mmap_mode='r')
-    return Prepared(case, array, scale_boxes(case.boxes, volume.shape, grid.shape), volume.shape, volume.spacing)
+    shape, old = case.geometry()
+    kept = Path(cache)/f'{case.name}-{_key(case, spacing)}.npy' if cache else None
+    if kept and kept.exists():
+        check_inside(case.boxes, shape, f'{case.path}')
+        array = np.load(kept, mmap_mode='r')
+    else:
+        volume = case.read(cache)
+        array = resample(volume, spacing).array
+        if kept and array is not volume.array: array = np.load(save_array(array, kept), mmap_mode='r') # outside memory
+    return Prepared(case, array, scale_boxes(case.boxes, shape, array.shape), shape, old)
+
+def _key(case, spacing):
+    "Digest of the case's files, its part of them, and the grid."
+    files = png_slices(case.path, *(case.slices or ())) if case.path.is_dir() else [case.path]
+    return hashlib.sha1(repr((digest(files), case.window, tuple(spacing))).encode()).hexdigest()[:12]
 
 def prepare_all(
     cases:list,
@@ -117,7 +126,7 @@ def suit_crop(
     volume = np.percentile([p.array.shape for p in prepared], 95, axis=0)
     lesion = np.percentile(np.concatenate([box_size(p.boxes).numpy() for p in prepared if len(p.boxes)]), 90, axis=0)
     wanted, step = np.minimum(2 * lesion, volume), np.array((1, 16, 16))
-    shape = np.minimum(np.maximum(np.rint(wanted / step), 1), np.ceil(volume / step)) * step
+    shape = np.minimum(np.maximum(np.ceil(wanted / step), 1), np.ceil(volume / step)) * step
     return tuple(int(n) for n in (shape if shape.prod() <= np.prod(largest) else largest))
 
 # %% ../nbs/08_crops.ipynb #crops17

@@ -96,7 +96,8 @@ def _deeplesion(root, table):
         folder = root/'Images_png'/(found[1] if found else name)
         if not found or not folder.is_dir(): raise DataError(f'{root}: the annotations name volume {name}, but there is no folder {folder}')
         row = rows.iloc[0]
-        spacing, split = (tuple(row[SPACING]), row.split) if row[SPACING].notna().all() else known.get(found[1], (None, ''))
+        spacing, split = known.get(found[1], (None, ''))
+        if row[SPACING].notna().all(): spacing = tuple(row[SPACING])
         if spacing is None: raise DataError(f'{info_file}: does not know the spacing of {name}')
         cases.append(Case(name, folder, lesions_of(rows, name).boxes, found[2], row.split or split, spacing, (int(found[3]), int(found[4]))))
     return cases
@@ -107,14 +108,15 @@ def _decathlon(root, table):
     cases = []
     for pair in load_json(root/'dataset.json').get('training', []):
         image, label = root/pair['image'], root/pair['label']
-        name = stem(image)
+        name, patient, split = stem(image), '', ''
         if table is None:
             ours, theirs = _header(image).GetSize()[::-1], _header(label).GetSize()[::-1]
             if ours != theirs: raise DataError(f'{label}: is {theirs} voxels, but its image is {ours} (z y x)')
             boxes = from_mask(read_image(label).array).boxes
-        elif name in set(table.volume): boxes = lesions_of(table, name).boxes
+        elif name in set(table.volume):
+            boxes, patient, split = lesions_of(table, name).boxes, *table[table.volume == name][['patient', 'split']].iloc[0]
         else: continue # never looked at
-        cases.append(Case(name, image, boxes, name))
+        cases.append(Case(name, image, boxes, patient or name, split))
     return cases
 
 # %% ../nbs/06_dataset.ipynb #dataset11
@@ -160,7 +162,11 @@ def split_cases(
     validation=.125,  # the same
 )->dict:              # train, validation, test: lists of `Case`
     "Patient-wise splits; `DataError` if no lesion is left to train on."
-    if not all(c.split for c in cases):
+    for c in cases:
+        if c.split not in ('', *SPLITS): raise DataError(f'{c.name}: its split is {c.split!r}, but the splits are: {", ".join(SPLITS)}')
+    given = [c for c in cases if c.split]
+    if given and len(given) < len(cases): raise DataError(f'{next(c.name for c in cases if not c.split)}: has no split, though other volumes have one')
+    if not given:
         patients = sorted({c.patient for c in cases})
         np.random.default_rng(seed).shuffle(patients)
         n, m = max(1, round(len(patients) * test)), max(1, round(len(patients) * validation))
@@ -230,13 +236,15 @@ def _centred_in(boxes, lo, hi):
     return torch.cat([torch.maximum(boxes[:, :3], lo), torch.minimum(boxes[:, 3:], hi)], 1)
 
 def _free_cuts(case, shape, spacing, n, rng):
-    "Parts on one side of all lesions, 25 mm thick or more; fewer where there is no room."
-    lo, hi = case.boxes[:, :3].numpy().min(0), case.boxes[:, 3:].numpy().max(0)
-    room = [(a, 0, 0, lo[a]) for a in range(3)] + [(a, 1, hi[a], shape[a]) for a in range(3)]
-    room = [r for r in room if (r[3] - r[2]) * spacing[r[0]] >= 25]
+    "Parts on one side of all lesions, 25 mm thick or more; none where there is no room."
+    if len(case.boxes):
+        lo, hi = case.boxes[:, :3].numpy().min(0), case.boxes[:, 3:].numpy().max(0)
+        room = [(a, 0, lo[a]) for a in range(3)] + [(a, hi[a], shape[a]) for a in range(3)]
+    else: room = [(a, 0, shape[a]) for a in range(3)]
+    room = [r for r in room if (r[2] - r[1]) * spacing[r[0]] >= 25]
     cuts = []
     for i in range(n if room else 0):
-        axis, _, start, end = room[rng.integers(len(room))]
+        axis, start, end = room[rng.integers(len(room))]
         side = np.minimum(shape, rng.uniform(80, 140, 3) / spacing)
         a = rng.uniform(0, 1, 3) * (shape - side); b = a + side
         a[axis], b[axis] = start, end

@@ -19,17 +19,16 @@ def match(
     iou=.3,                  # a hit overlaps by more than this 3D IoU
 )->pd.DataFrame:             # by falling score: volume, score, found (lesions found first here), false_positive
     "Hold every detection against the truth of its volume."
-    detections = detections[detections.z1.notna()]
+    detections, truth = detections[detections.z1.notna()].reset_index(drop=True), truth.reset_index(drop=True)
     unknown = set(detections.volume) - set(truth.volume)
     if unknown: raise DataError(f'detections name volume {sorted(unknown)[0]}, which the truth does not know')
     lesions = truth[truth.z1.notna()]
     place = {v: rows.index.to_numpy() for v, rows in lesions.groupby('volume')}
     hits = [[] for _ in range(len(detections))]
-    row_of = pd.Series(np.arange(len(detections)), index=detections.index)
     for volume, rows in detections.groupby('volume'):
         if volume not in place: continue
         boxes = [torch.tensor(t.to_numpy(np.float64)) for t in (rows[BOX], lesions.loc[place[volume], BOX])]
-        for r, overlaps in zip(row_of[rows.index], iou3d(*boxes) > iou): hits[r] = place[volume][overlaps.numpy()].tolist()
+        for r, overlaps in zip(rows.index, iou3d(*boxes) > iou): hits[r] = place[volume][overlaps.numpy()].tolist()
     found, new = set(), []
     order = np.argsort(-detections.score.to_numpy(float), kind='stable')
     for r in order:
@@ -73,7 +72,7 @@ def froc(
     sensitivity = tp / n_lesions if n_lesions else np.full(len(tp), np.nan)
     return Froc(fp / n_volumes, sensitivity, np.concatenate([[np.inf], m.score.to_numpy()[last]]), n_lesions, n_volumes, iou)
 
-# %% ../nbs/10_evaluation.ipynb #evaluati17
+# %% ../nbs/10_evaluation.ipynb #evaluati19
 def froc_table(
     detections:pd.DataFrame, truth:pd.DataFrame, # as in `froc`
     fps=FPS,         # false positives per volume, a row each

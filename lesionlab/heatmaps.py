@@ -58,6 +58,7 @@ def cells_around(
 def focal_loss(
     logits:Tensor, # (B, D, H, W) before the sigmoid
     target:Tensor, # (B, D, H, W) as `heatmap` makes it
+    m=None,        # number of lesions to divide by; those of the target by default
     alpha=2,       # focus on cells that are wrong
     beta=4,        # ease near centres
 )->Tensor:         # scalar
@@ -66,7 +67,7 @@ def focal_loss(
     p, center = logits.sigmoid(), target == 1
     hit = (1 - p)**alpha * F.logsigmoid(logits)
     miss = (1 - target)**beta * p**alpha * F.logsigmoid(-logits)
-    return -torch.where(center, hit, miss).sum() / center.sum().clamp(min=1)
+    return -torch.where(center, hit, miss).sum() / (center.sum().clamp(min=1) if m is None else max(1, m))
 
 # %% ../nbs/22_heatmaps.ipynb #heatmaps20
 def peaks(

@@ -27,7 +27,7 @@ def _pair(v): return tuple(v) if isinstance(v, (tuple, list)) else (v, v)
 
 def keeps_shape(kernel_size, padding, dilation)->bool:
     "Whether odd kernels and 'same' padding leave all three views with one shape."
-    if padding == 'same': return all(k % 2 for k in kernel_size)
+    if isinstance(padding, str): return padding == 'same' and all(k % 2 for k in kernel_size)
     return all(k % 2 and 2*p == d*(k-1) for k, p, d in zip(kernel_size, _pair(padding), dilation))
 
 class ACSConv3d(nn.Module):
@@ -71,13 +71,15 @@ class ACSConv3d(nn.Module):
     def _depthwise(self, x):
         "One channel a group: the groups themselves are shared out."
         sizes = acs_split(self.groups)
-        parts = zip(x.split(sizes, 1), self.weight.split(sizes), self.bias.split(sizes) if self.bias is not None else [None]*3, self._settings(), sizes)
+        each = x.shape[1] // self.groups # input channels of a group
+        parts = zip(x.split([n * each for n in sizes], 1), self.weight.split(sizes), self.bias.split(sizes) if self.bias is not None else [None]*3, self._settings(), sizes)
         return torch.cat([F.conv3d(x, w.unsqueeze(2 + view), b, groups=n, **s) for view, (x, w, b, s, n) in enumerate(parts) if n], 1)
 
 # %% ../nbs/20_p3dc.ipynb #p3dc19
 def _conv3d(conv, weight, depth):
     "A conv3d with `weight`; `depth` is (padding, dilation) along depth, which is not strided."
-    pad = [d * (k - 1) // 2 for k, d in zip(conv.kernel_size, conv.dilation)] if conv.padding == 'same' else _pair(conv.padding)
+    same = [d * (k - 1) // 2 for k, d in zip(conv.kernel_size, conv.dilation)]
+    pad = {'same': same, 'valid': (0, 0)}.get(conv.padding, conv.padding) if isinstance(conv.padding, str) else conv.padding
     new = nn.Conv3d(conv.in_channels, len(weight), weight.shape[2:], (1, *conv.stride), (depth[0], *pad),
                     (depth[1], *conv.dilation), conv.groups, conv.bias is not None, conv.padding_mode)
     new = new.to(weight)

@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'TrainingSettings', 'Run', 'run_preset', 'fit_batch', 'sav
            'validation_loss', 'to_device', 'replicate', 'average_buffers', 'share_out', 'Trainer']
 
 # %% ../nbs/40_training.ipynb #training03
-import copy, json, math
+import copy, json, math, os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -49,7 +49,7 @@ class Run:
 
 PRESETS = dict(
     tiny=Run('tiny', TrainingSettings(steps=30, rate=2e-3, every=10, batch_size=2), (16, 64, 64)),
-    small=Run('tiny', TrainingSettings(steps=800, rate=3e-3, every=100, decay_at=.65, patience=10, replicas=2), (16, 96, 96), 450_000),
+    small=Run('tiny', TrainingSettings(steps=600, rate=3e-3, every=100, decay_at=.65, patience=10, replicas=2), (16, 96, 96), 450_000),
     full=Run('full', TrainingSettings(steps=60_000, batch_size=4, rate=1e-4, every=1000, decay_at=1., workers=8), (32, 256, 256), spacing=(2., .8, .8)))
 
 def run_preset(
@@ -60,8 +60,9 @@ def run_preset(
     "A preset with some settings changed."
     if preset == 'auto': preset = 'full' if device == 'cuda' else 'small'
     if preset not in PRESETS: one_of('preset', preset, ('auto', *PRESETS))
-    run = PRESETS[preset]
-    return replace(run, settings=replace(run.settings, **{k: v for k, v in changes.items() if v}))
+    run, changes = PRESETS[preset], {k: v for k, v in changes.items() if v}
+    if changes.get('batch_size') == 1: changes['replicas'] = 1
+    return replace(run, settings=replace(run.settings, **changes), voxels=0 if 'batch_size' in changes else run.voxels)
 
 def fit_batch(
     run:Run,
@@ -69,7 +70,7 @@ def fit_batch(
 )->Run:
     "As many crops a step as the run's number of voxels allows, at least one for each replica."
     s = run.settings
-    if not run.voxels or s.batch_size > 1: return run
+    if not run.voxels: return run
     each = max(1, round(run.voxels / math.prod(shape) / s.replicas))
     return replace(run, settings=replace(s, batch_size=each * s.replicas))
 
@@ -155,12 +156,12 @@ class Trainer:
         gpu = torch.cuda.is_available()
         self.accelerator = Accelerator(cpu=not gpu, mixed_precision='bf16' if gpu else 'no')
         self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.Adam(model.parameters(), settings.rate))
-        if settings.batch_size % settings.replicas: raise ParameterError(f'batch_size is {settings.batch_size}, but must be a multiple of replicas, {settings.replicas}')
         self.replicas = replicate(self.model, 1 if gpu else settings.replicas)
+        if settings.batch_size % len(self.replicas): raise ParameterError(f'batch_size is {settings.batch_size}, but must be a multiple of replicas, {settings.replicas}')
         cores = max(1, torch.get_num_threads() // len(self.replicas))
         self.pool = ThreadPoolExecutor(len(self.replicas), initializer=lambda: torch.set_num_threads(cores)) if self.replicas[1:] else None
         self.plateau = ReduceLROnPlateau(self.optimizer, factor=.1, patience=settings.patience)
-        self.identity = json.loads(json.dumps(dict(asdict(settings), **(identity or {}))))
+        self.identity = json.loads(json.dumps(dict({k: v for k, v in asdict(settings).items() if k != 'workers'}, **(identity or {}))))
         self.step, self.history, self.decayed = 0, [], False
 
     @property
@@ -171,7 +172,9 @@ class Trainer:
         if not self.checkpoint.exists(): return self
         with safe_open(self.checkpoint, 'pt') as f: state = json.loads(f.metadata()['state'])
         if state['identity'] != self.identity:
-            print(f'{self.checkpoint.name} belongs to a run with other parameters: starting anew.')
+            aside = self.checkpoint.with_name('checkpoint_of_another_run.safetensors')
+            os.replace(self.checkpoint, aside)
+            print(f'{self.checkpoint} belongs to a run with other parameters: kept as {aside.name}, starting anew.')
             return self
         state = load_checkpoint(self.checkpoint, self.net, self.optimizer)
         for replica in self.replicas[1:]: replica.load_state_dict(self.net.state_dict())
@@ -192,18 +195,19 @@ def one_step(self:Trainer, batch)->dict: # losses by name
     "One descent."
     self.optimizer.zero_grad()
     parts = share_out(to_device(batch, self.accelerator.device), len(self.replicas))
+    for part in parts: part |= dict(progress=self.step / self.settings.steps, lesions=sum(map(len, batch['boxes'])))
     losses = list((self.pool.map if self.pool else map)(self._backward, self.replicas, parts))
     average_buffers(self.replicas)
     self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
     self.optimizer.step()
-    return {k: sum(l[k] for l in losses) / len(losses) for k in losses[0]}
+    return {k: sum(l[k] for l in losses) for k in losses[0]}
 
 @patch
 def _backward(self:Trainer, replica, batch):
     "Losses of a replica's part of the batch; their gradients go into the shared parameters."
     with self.accelerator.autocast(): maps = replica(batch['image'])
-    losses = self.net.loss(maps, dict(batch, progress=self.step / self.settings.steps))
-    self.accelerator.backward(losses['total'] / len(self.replicas))
+    losses = self.net.loss(maps, batch)
+    self.accelerator.backward(losses['total'])
     return {k: float(v.detach()) for k, v in losses.items()}
 
 @patch
@@ -224,7 +228,7 @@ def _decay(self:Trainer):
 
 @patch
 def train(self:Trainer)->list: # history: a dict of losses every `every` steps
-    "Train to the last step; the checkpoint is removed when it is reached."
+    "Train to the last step. The last checkpoint stays until `done` is called, so that what follows may fail and be repeated."
     s, recent = self.settings, []
     for replica in self.replicas: replica.train()
     with tqdm(total=s.steps, initial=self.step, desc='train') as bar:
@@ -234,6 +238,10 @@ def train(self:Trainer)->list: # history: a dict of losses every `every` steps
             if self.step % s.every and self.step < s.steps: continue
             self.log(recent); self.save(); recent = []
             bar.set_postfix(loss=f"{self.history[-1]['total']:.2f}", validation=f"{self.history[-1]['validation']:.2f}")
-    self.checkpoint.unlink(missing_ok=True)
     self.net.eval()
     return self.history
+
+@patch
+def done(self:Trainer):
+    "The run is over and its results are written: the checkpoint goes."
+    self.checkpoint.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ __all__ = ['TRUTH', 'FOUND', 'POINT', 'VIEW', 'show_slices', 'scene', 'scene_png
            'curves_png', 'LiveLoss', 'save_figure', 'explore']
 
 # %% ../nbs/05_viz.ipynb #viz03
+import json
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, plotly.graph_objects as go, torch
 from matplotlib.patches import Rectangle
@@ -129,7 +130,7 @@ def scene_png(
         xyz = np.array([[np.nan if v is None else v for v in axis] for axis in (line.x, line.y, line.z)])
         ax.plot(*xyz, color=color, lw=1.3)
     if found and found.points is not None: ax.plot(*(found.points[:best].reshape(-1, 3).numpy() * s)[:, ::-1].T, '.', color=POINT, ms=3)
-    ax.set_box_aspect((np.array(volume.shape) * s)[::-1]); ax.set_title(title, fontsize=9); ax.tick_params(labelsize=6)
+    ax.set_box_aspect((np.array(volume.shape) * s)[::-1]); ax.set_title(title, fontsize=7); ax.tick_params(labelsize=6)
     return fig
 
 # %% ../nbs/05_viz.ipynb #viz14
@@ -201,9 +202,10 @@ class LiveLoss:
     def __init__(self): self.handle = None
     def __call__(self, history):
         from IPython.display import display
-        fig = loss_figure(history)
-        if self.handle is None: self.handle = display(fig, display_id=True)
-        else: self.handle.update(fig)
+        # as data, not as a figure: a figure shows itself anew each time, and an executed notebook would keep them all
+        data = {'application/vnd.plotly.v1+json': json.loads(loss_figure(history).to_json())}
+        if self.handle is None: self.handle = display(data, raw=True, display_id=True)
+        else: self.handle.update(data, raw=True)
 
 # %% ../nbs/05_viz.ipynb #viz21
 def save_figure(
@@ -215,7 +217,7 @@ def save_figure(
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as part:
         if path.suffix == '.html': fig.write_html(part, include_plotlyjs='directory')
-        else: fig.savefig(part, dpi=110)
+        else: fig.savefig(part, dpi=110); plt.close(fig) # a notebook would show it once more
     return path
 
 # %% ../nbs/05_viz.ipynb #viz24

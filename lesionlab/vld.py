@@ -52,9 +52,9 @@ class Head(nn.Module):
         self.conv = convert(nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1)), kind)
         self.outputs = nn.ModuleDict({name: nn.Conv3d(hidden, n, 1) for name, n in outputs.items()})
 
-    def forward(self, x):
+    def forward(self, x, skip=()): # skip: names of outputs that are not needed
         hidden = self.conv(x).relu()
-        return {name: conv(hidden) for name, conv in self.outputs.items()}
+        return {name: conv(hidden) for name, conv in self.outputs.items() if name not in skip}
 
 # %% ../nbs/30_vld.ipynb #vld08
 STRIDE = (1, 4, 4) # voxels a feature cell, z y x
@@ -89,9 +89,7 @@ class VLD(nn.Module):
         x:Tensor, # (B, C, D, H, W) in 0..1, H and W multiples of 16
     )->dict:      # maps (B, channels, D, H/4, W/4) by name; point features only in training
         deep = self.fpn(self.trunk(x)).contiguous(memory_format=torch.channels_last_3d) # the heads are a fifth faster so
-        maps = self.center(deep) | self.extent(deep)
-        if not self.training: maps.pop('features', None)
-        return maps
+        return self.center(deep) | self.extent(deep, () if self.training else ('features',))
 
 # %% ../nbs/30_vld.ipynb #vld14
 def _to_cells(boxes): return boxes / torch.tensor(STRIDE, device=boxes.device, dtype=boxes.dtype).repeat(2)
@@ -143,14 +141,16 @@ WEIGHTS = dict(center=1., points=.1, triplet=.1, size=.1, offset=1.) # eq. 6; si
 def vld_loss(
     settings:VLDSettings,
     maps:dict,  # (B, C, D, H, W) by name
-    batch:dict, # `boxes`: list of (N, 6) voxel boxes; `progress`: share of the training that is done
+    batch:dict, # `boxes`: list of (N, 6) voxel boxes; `progress`: share of the training that is done;
+                # `lesions`: m, where the batch is a part of a larger one
 )->dict:        # scalars by name; `total` is the weighted sum
     "Joint loss of VLD (eq. 6)."
     maps = {k: v.float() for k, v in maps.items()}
     boxes = [_to_cells(b) for b in batch['boxes']]
     terms = [_over_lesions(settings, {k: v[i] for k, v in maps.items()}, b) for i, b in enumerate(boxes)]
-    losses = {k: sum(t[k] for t in terms) / max(1, sum(map(len, boxes))) for k in terms[0]}
-    losses['center'] = focal_loss(maps['heat'][:, 0], center_target(batch, maps['heat'].shape[2:]))
+    m = max(1, batch.get('lesions', sum(map(len, boxes))))
+    losses = {k: sum(t[k] for t in terms) / m for k in terms[0]}
+    losses['center'] = focal_loss(maps['heat'][:, 0], center_target(batch, maps['heat'].shape[2:]), m)
     weights = dict(WEIGHTS, triplet=WEIGHTS['triplet'] * rise(batch.get('progress', 1.), settings.warmup))
     return dict(losses, total=sum(weights[k] * v for k, v in losses.items()))
 

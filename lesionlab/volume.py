@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['AIR', 'PNG_OFFSET', 'WINDOWS', 'Volume', 'to_world', 'from_world', 'read_image', 'stem', 'write_image', 'png_slices',
-           'read_png_series', 'save_array', 'write_png_series', 'window_hu', 'cut', 'resize', 'resample', 'scale_boxes']
+           'read_png_series', 'digest', 'save_array', 'write_png_series', 'window_hu', 'cut', 'resize', 'resample',
+           'scale_boxes']
 
 # %% ../nbs/01_volume.ipynb #volume03
 import hashlib, zlib
@@ -84,7 +85,8 @@ def read_image(
     if path.is_file() and path.name.lower().endswith(('.nii', '.nii.gz')):
         array, geometry = _nifti_array(path), sitk.ImageFileReader()
         geometry.SetFileName(str(path))
-        geometry.ReadImageInformation()
+        try: geometry.ReadImageInformation()
+        except RuntimeError as e: raise DataError(f'{path}: has a geometry that can\'t be used, its axes are not at right angles') from e
     else:
         geometry = _sitk_read(path)
         array = sitk.GetArrayFromImage(geometry)
@@ -145,14 +147,14 @@ def read_png_series(
 )->Volume:
     "A sub-volume of DeepLesion's PNG16 slices."
     files = png_slices(folder, first, last)
-    kept = Path(cache)/f'{name or Path(folder).name}-{_digest(files)}.npy' if cache else None
+    kept = Path(cache)/f'{name or Path(folder).name}-{digest(files)}.npy' if cache else None
     if kept and kept.exists(): return Volume(np.load(kept, mmap_mode='r'), tuple(spacing), name=name)
     array = _decode(files)
     if kept: save_array(array, kept)
     return Volume(array, tuple(spacing), name=name or Path(folder).name)
 
 # %% ../nbs/01_volume.ipynb #volume23
-def _digest(files):
+def digest(files):
     "Short digest of the files' places, sizes and times."
     stats = ''.join(f'{p.resolve()}{(s := p.stat()).st_size}{s.st_mtime_ns}' for p in files)
     return hashlib.sha1(stats.encode()).hexdigest()[:12]
