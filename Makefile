@@ -44,4 +44,4 @@ docs: $(READY)
 	python tools/build_docs.py
 
 clean:
-	rm -rf outputs/demo outputs/cache docs/_build docs/_notebooks docs/_static docs/index.md build dist *.egg-info
+	rm -rf outputs/demo outputs/cache docs/_build docs/_notebooks docs/jupyter_execute docs/_static docs/index.md build dist *.egg-info
