@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# idle threads sleep: with one core busy elsewhere a training step otherwise takes thirty times as long
+# idle threads sleep: spinning, they slow a training step several times as soon as a core is busy elsewhere
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 

@@ -67,6 +67,7 @@ def _key(case, spacing):
     files = png_slices(case.path, *(case.slices or ())) if case.path.is_dir() else [case.path]
     return hashlib.sha1(repr((digest(files), case.window, tuple(spacing))).encode()).hexdigest()[:12]
 
+# %% ../nbs/08_crops.ipynb #crops07b
 def prepare_all(
     cases:list,
     spacing,           # (3,) z y x, mm

@@ -84,6 +84,7 @@ def _spacings(info):
     keys = info.File_name.str.split('_').str[:3].str.join('_')
     return {k: (tuple(_numbers(s)[::-1]), SPLITS[int(t) - 1]) for k, s, t in zip(keys, info.Spacing_mm_px_, info.Train_Val_Test)}
 
+# %% ../nbs/06_dataset.ipynb #dataset07b
 def _deeplesion(root, table):
     "Cases of DeepLesion's layout."
     info_file = next(iter(sorted(root.glob('DL_info*.csv'))))
@@ -228,6 +229,7 @@ def off_centre_cuts(
             cuts.append(_cut_case(part, lo, hi, f'{case.name}_cut{k*n+i}'))
     return cuts + _free_cuts(case, shape, spacing, free, rng)
 
+# %% ../nbs/06_dataset.ipynb #dataset28b
 def _centred_in(boxes, lo, hi):
     "The boxes whose middle lies between two corners, clipped to them."
     lo, hi = torch.as_tensor(np.asarray(lo), dtype=torch.float32), torch.as_tensor(np.asarray(hi), dtype=torch.float32)

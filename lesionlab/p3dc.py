@@ -30,6 +30,7 @@ def keeps_shape(kernel_size, padding, dilation)->bool:
     if isinstance(padding, str): return padding == 'same' and all(k % 2 for k in kernel_size)
     return all(k % 2 and 2*p == d*(k-1) for k, p, d in zip(kernel_size, _pair(padding), dilation))
 
+# %% ../nbs/20_p3dc.ipynb #p3dc09b
 class ACSConv3d(nn.Module):
     "Axial-coronal-sagittal convolution with the parameters of a 2D one (VLD, sec. 2.1 and fig. 2d)."
     def __init__(self,

@@ -226,6 +226,7 @@ def _decay(self:Trainer):
     self.decayed = True
     for group in self.optimizer.param_groups: group['lr'] /= 10
 
+# %% ../nbs/40_training.ipynb #training17b
 @patch
 def train(self:Trainer)->list: # history: a dict of losses every `every` steps
     "Train to the last step. The last checkpoint stays until `done` is called, so that what follows may fail and be repeated."

@@ -38,6 +38,7 @@ def _draw_points(ax, lesions, view, at, spacing, best):
     p = p[(p[:, cut] - at - .5).abs() <= 1]
     ax.plot(p[:, across] * spacing[across], p[:, down] * spacing[down], '.', color=POINT, ms=4)
 
+# %% ../nbs/05_viz.ipynb #viz05b
 def show_slices(
     volume:Volume,
     truth:Lesions=None, found:Lesions=None, # in voxels of `volume`
@@ -91,6 +92,7 @@ def _box_lines(boxes, spacing, color, name, text):
     hover = [t for t in text for _ in range(36)]
     return go.Scatter3d(x=xyz[0], y=xyz[1], z=xyz[2], mode='lines', line=dict(color=color, width=5), name=name, text=hover, hoverinfo='text')
 
+# %% ../nbs/05_viz.ipynb #viz08b
 def scene(
     volume:Volume,
     truth:Lesions=None, found:Lesions=None, # in voxels of `volume`
@@ -197,6 +199,7 @@ def curves_png(
     ax.legend(fontsize=7, frameon=False); ax.grid(alpha=.3)
     return fig
 
+# %% ../nbs/05_viz.ipynb #viz17b
 class LiveLoss:
     "A loss curve in a notebook that grows while a net trains; give it to a `Trainer` as `on_log`."
     def __init__(self): self.handle = None

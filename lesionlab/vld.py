@@ -88,7 +88,7 @@ class VLD(nn.Module):
     def forward(self,
         x:Tensor, # (B, C, D, H, W) in 0..1, H and W multiples of 16
     )->dict:      # maps (B, channels, D, H/4, W/4) by name; point features only in training
-        deep = self.fpn(self.trunk(x)).contiguous(memory_format=torch.channels_last_3d) # the heads are a fifth faster so
+        deep = self.fpn(self.trunk(x)).contiguous(memory_format=torch.channels_last_3d) # the layout in which the heads are fastest on a CPU
         return self.center(deep) | self.extent(deep, () if self.training else ('features',))
 
 # %% ../nbs/30_vld.ipynb #vld14
