@@ -161,16 +161,20 @@ def split_cases(
     seed=0,
     test=.25,         # share of the patients
     validation=.125,  # the same
+    fold=0,           # which part of the shuffled patients is the test set: 0 to 1/`test` - 1
 )->dict:              # train, validation, test: lists of `Case`
-    "Patient-wise splits; `DataError` if no lesion is left to train on."
+    "Patient-wise splits; over all folds each patient is tested once. `DataError` if no lesion is left to train on."
     for c in cases:
         if c.split not in ('', *SPLITS): raise DataError(f'{c.name}: its split is {c.split!r}, but the splits are: {", ".join(SPLITS)}')
     given = [c for c in cases if c.split]
     if given and len(given) < len(cases): raise DataError(f'{next(c.name for c in cases if not c.split)}: has no split, though other volumes have one')
+    if given and fold: raise DataError(f'{given[0].name}: comes with its own split, so there is no fold {fold}')
     if not given:
         patients = sorted({c.patient for c in cases})
         np.random.default_rng(seed).shuffle(patients)
         n, m = max(1, round(len(patients) * test)), max(1, round(len(patients) * validation))
+        if not 0 <= fold * n < len(patients): raise DataError(f'{len(patients)} patients in parts of {n}: there is no fold {fold}')
+        patients = patients[fold*n:] + patients[:fold*n]
         part = {p: 'test' if i < n else 'validation' if i < n + m else 'train' for i, p in enumerate(patients)}
         cases = [replace(c, split=part[c.patient]) for c in cases]
     splits = {s: [c for c in cases if c.split == s] for s in SPLITS}

@@ -34,14 +34,14 @@ class VLDSettings:
     fpn:int = 512             # channels of the deep feature
     head:int = 256            # channels of each head
     features:int = 128        # channels of the point features that the triplet compares
-    spread:float = 2.         # radius of the sphere on which the points start, feature cells; 0: all at the centre
+    start:tuple = (4., 16., 16.) # z y x, voxels: the size that extents start from, best the data's median
     warmup:float = 0.         # share of the training over which the triplet's weight rises to that of eq. 6; 0: from the start
     pull:float = 1.           # what the triplet's gradient on the points' coordinates is multiplied by (`triplet_loss`)
     reach:float = 1.          # cells where a lesion's Gaussian is at least this answer for its extent; 1: the centre alone
 
 # %% ../nbs/30_vld.ipynb #vld07
 class Head(nn.Module):
-    "A pseudo-3D 3x3 layer, ReLU, and one 1x1x1 convolution for each output."
+    "A pseudo-3D 3x3 layer with batch norm, ReLU, and one 1x1x1 convolution for each output."
     def __init__(self,
         kind:str,     # of the 3x3 layer, a key of `p3dc.KINDS`
         channels:int, # of the deep feature
@@ -49,7 +49,7 @@ class Head(nn.Module):
         outputs:dict, # name: channels
     ):
         super().__init__()
-        self.conv = convert(nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1)), kind)
+        self.conv = convert(nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.BatchNorm2d(hidden)), kind)
         self.outputs = nn.ModuleDict({name: nn.Conv3d(hidden, n, 1) for name, n in outputs.items()})
 
     def forward(self, x, skip=()): # skip: names of outputs that are not needed
@@ -79,11 +79,12 @@ class VLD(nn.Module):
         self._start()
 
     def _start(self):
-        "First values of the outputs: probability 0.1, and points on a sphere."
+        "First values of the outputs: probability 0.01, and extents of a typical lesion."
+        heat, s, size = self.center.outputs['heat'], self.settings, torch.tensor(self.settings.start) / torch.tensor(STRIDE)
         with torch.no_grad():
-            self.center.outputs['heat'].bias.fill_(-2.19)
-            if self.settings.points == 'none': return
-            self.extent.outputs['points'].bias.copy_(sphere_points(self.settings.n_points, self.settings.spread).flatten())
+            heat.bias.fill_(-4.6); heat.weight.normal_(std=.001)
+            if s.points == 'none': self.extent.outputs['size'].bias.copy_(size)
+            else: self.extent.outputs['points'].bias.copy_((sphere_points(s.n_points) * size / 2).flatten())
 
     def forward(self,
         x:Tensor, # (B, C, D, H, W) in 0..1, H and W multiples of 16
