@@ -161,7 +161,7 @@ def split_cases(
     seed=0,
     test=.25,         # share of the patients
     validation=.125,  # the same
-    fold=0,           # which part of the shuffled patients is the test set: 0 to 1/`test` - 1
+    fold=0,           # which part of the shuffled patients is the test set, from 0
 )->dict:              # train, validation, test: lists of `Case`
     "Patient-wise splits; over all folds each patient is tested once. `DataError` if no lesion is left to train on."
     for c in cases:
@@ -174,7 +174,7 @@ def split_cases(
         np.random.default_rng(seed).shuffle(patients)
         n, m = max(1, round(len(patients) * test)), max(1, round(len(patients) * validation))
         if not 0 <= fold * n < len(patients): raise DataError(f'{len(patients)} patients in parts of {n}: there is no fold {fold}')
-        patients = patients[fold*n:] + patients[:fold*n]
+        patients, n = patients[fold*n:] + patients[:fold*n], min(n, len(patients) - fold * n) # the last part may be smaller
         part = {p: 'test' if i < n else 'validation' if i < n + m else 'train' for i, p in enumerate(patients)}
         cases = [replace(c, split=part[c.patient]) for c in cases]
     splits = {s: [c for c in cases if c.split == s] for s in SPLITS}
