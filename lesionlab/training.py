@@ -167,27 +167,30 @@ class Trainer:
     @property
     def net(self): return self.accelerator.unwrap_model(self.model)
 
-    def resume(self):
-        "Go on from this run's checkpoint, if it has one."
-        if not self.checkpoint.exists(): return self
-        with safe_open(self.checkpoint, 'pt') as f: state = json.loads(f.metadata()['state'])
-        if state['identity'] != self.identity:
-            aside = self.checkpoint.with_name('checkpoint_of_another_run.safetensors')
-            os.replace(self.checkpoint, aside)
-            print(f'{self.checkpoint} belongs to a run with other parameters: kept as {aside.name}, starting anew.')
-            return self
-        state = load_checkpoint(self.checkpoint, self.net, self.optimizer)
-        for replica in self.replicas[1:]: replica.load_state_dict(self.net.state_dict())
-        self.step, self.history, self.decayed = state['step'], state['history'], state['decayed']
-        self.plateau.load_state_dict(state['plateau'])
-        print(f'Resumed at step {self.step} of {self.settings.steps}.')
+# %% ../nbs/40_training.ipynb #training16b
+@patch
+def resume(self:Trainer):
+    "Go on from this run's checkpoint, if it has one."
+    if not self.checkpoint.exists(): return self
+    with safe_open(self.checkpoint, 'pt') as f: state = json.loads(f.metadata()['state'])
+    if state['identity'] != self.identity:
+        aside = self.checkpoint.with_name('checkpoint_of_another_run.safetensors')
+        os.replace(self.checkpoint, aside)
+        print(f'{self.checkpoint} belongs to a run with other parameters: kept as {aside.name}, starting anew.')
         return self
+    state = load_checkpoint(self.checkpoint, self.net, self.optimizer)
+    for replica in self.replicas[1:]: replica.load_state_dict(self.net.state_dict())
+    self.step, self.history, self.decayed = state['step'], state['history'], state['decayed']
+    self.plateau.load_state_dict(state['plateau'])
+    print(f'Resumed at step {self.step} of {self.settings.steps}.')
+    return self
 
-    def save(self):
-        "Write the checkpoint and the history."
-        plateau = {k: v for k, v in self.plateau.state_dict().items() if isinstance(v, (int, float, bool, list, str)) or v is None}
-        save_checkpoint(self.checkpoint, self.net, self.optimizer, dict(step=self.step, history=self.history, decayed=self.decayed,
-                                                                        plateau=plateau, identity=self.identity))
+@patch
+def save(self:Trainer):
+    "Write the checkpoint and the history."
+    plateau = {k: v for k, v in self.plateau.state_dict().items() if isinstance(v, (int, float, bool, list, str)) or v is None}
+    save_checkpoint(self.checkpoint, self.net, self.optimizer, dict(step=self.step, history=self.history, decayed=self.decayed,
+                                                                    plateau=plateau, identity=self.identity))
 
 # %% ../nbs/40_training.ipynb #training17
 @patch
