@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['LesionlabError', 'DataError', 'ParameterError', 'one_of', 'repo_root', 'resolve', 'atomic_path', 'save_json',
-           'load_json', 'seed_everything', 'pick_device', 'read_parameters', 'git_commit', 'environment']
+           'load_json', 'map_jobs', 'seed_everything', 'pick_device', 'read_parameters', 'git_commit', 'environment']
 
 # %% ../nbs/00_core.ipynb #core03
 import ast, json, os, platform, shutil, subprocess
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #core05
@@ -71,6 +73,21 @@ def load_json(path):
     "What `path` holds; a `DataError` names the file if it is no JSON."
     try: return json.loads(Path(path).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e: raise DataError(f'{path}: can\'t be read as JSON ({e})') from e
+
+# %% ../nbs/00_core.ipynb #core14b
+def map_jobs(
+    job,          # function of a number; several processes need one that can be pickled
+    n:int,        # how many
+    workers=0,    # processes; fewer than 2: this one
+    desc='',      # of the progress bar
+):
+    "What `job(0)` to `job(n-1)` give, in order, with a progress bar; an error in one stops the others."
+    from tqdm.auto import tqdm
+    if workers < 2: yield from tqdm(map(job, range(n)), total=n, desc=desc); return
+    with ProcessPoolExecutor(workers, mp_context=get_context('spawn')) as pool:
+        done = [pool.submit(job, i) for i in range(n)]
+        try: yield from tqdm((f.result() for f in done), total=n, desc=desc)
+        finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/00_core.ipynb #core16
 def seed_everything(seed:int):
