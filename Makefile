@@ -26,7 +26,7 @@ $(READY): constraints.txt settings.ini setup.py
 	touch $@
 
 demo: $(READY)
-	lesionlab-phantom data/phantom
+	lesionlab-phantom data/phantom --workers 2
 	mkdir -p outputs/demo
 	papermill --no-progress-bar nbs/train_vld.ipynb outputs/demo/train_vld.ipynb -p out_dir outputs/demo
 	python tools/print_run.py outputs/demo

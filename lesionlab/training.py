@@ -49,7 +49,7 @@ class Run:
 
 PRESETS = dict(
     tiny=Run('tiny', TrainingSettings(steps=30, rate=2e-3, every=10, batch_size=2), (16, 64, 64)),
-    small=Run('tiny', TrainingSettings(steps=600, rate=3e-3, every=100, decay_at=.65, patience=10, replicas=2), (16, 96, 96), 450_000),
+    small=Run('tiny', TrainingSettings(steps=900, rate=3e-3, every=100, decay_at=.65, patience=10, replicas=2), (16, 96, 96), 450_000),
     full=Run('full', TrainingSettings(steps=60_000, batch_size=4, rate=1e-4, every=1000, decay_at=1., workers=8), (32, 256, 256), spacing=(2., .8, .8)))
 
 def run_preset(

@@ -99,9 +99,9 @@ def test_missing_slice_is_set_aside_on_request(tmp_path):
 def test_interrupted_phantom_leaves_nothing(tmp_path, monkeypatch):
     from lesionlab import phantom as room
     calls = iter(range(99))
-    def fail(*a):
+    def fail(*a, **k):
         if next(calls) == 2: raise OSError('disk full')
-        return [], []
+        return 'volume', [], [], [], 'train', ''
     monkeypatch.setattr(room, '_write_one', fail)
     with pytest.raises(OSError, match='disk full'): room.write_phantom(tmp_path/'set', 5)
     assert list(tmp_path.iterdir()) == []

@@ -101,6 +101,13 @@ def test_surface_points_study_runs(tmp_path, data):
     assert set(summary) == {'drp', 'spr', 'spr, eased'} and all(0 <= v['outside_mean'] <= 1 for v in summary.values())
 
 
+def test_phantom_difficulty_runs(tmp_path, data, run):
+    done = papermill('phantom_difficulty.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, data_root=data, run_dir=run, volumes=20, tuning=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    m = json.loads((tmp_path/'metrics.json').read_text())
+    assert set(m['sensitivity_at_1fp']) == {'threshold', 'blobs', 'net'} and m['look_alikes_cost'] <= 1
+
+
 def test_every_experiment_is_run_here():
     "A new experiment notebook needs a smoke run in this file."
     names = [p.name for p in (ROOT/'nbs').glob('[a-z]*.ipynb')]
