@@ -112,7 +112,7 @@ def test_hu_of_real_body_liver_and_lung(real_data):
         s.axes = [m * f + (np.arange(n) + .5 - n / 2) * g for m, f, n, g in zip((height, *middle), s.patient.scale, shape, spacing)]
         return make_ct(s)
     abdomen, nodule = (read_image(real_data/'ct'/'imagesTs'/f'{n}.nii.gz').array for n in ('crlm_1004', 'lst_PartSolidLesionCropped'))
-    ours, lung = scan(-95, (41, 256, 256), (5., 1.6, 1.6), Scanner(.8, 13)), scan(80, (59, 101, 97), (1.25, .7, .7), Scanner(.4, 55, .5), (10, -85)).volume.array
+    ours, lung = scan(-95, (41, 256, 256), (5., 1.6, 1.6), Scanner(.8, 13)), scan(80, (59, 101, 97), (1.25, .7, .7), Scanner(.4, 55, .5), (10, -100)).volume.array
     assert common(abdomen[body(abdomen)], ours.volume.array[body(ours.volume.array)], -1024, 1500) >= .7
     assert common(abdomen[20:26, 220:280, 120:180].ravel(), ours.volume.array[ours.organs == LABEL['liver']], -100, 300) >= .7
     inner = [v[ndimage.gaussian_filter(v.astype(float), 1.5) < -500] for v in (nodule, lung)]
