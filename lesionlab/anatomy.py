@@ -60,7 +60,7 @@ def body(
     axes,             # three 1D arrays z y x, mm
     phase='portal',   # of the contrast medium
     edge=1.,          # mm over which surfaces are blended
-    alike=True,       # with what looks like a lesion on a slice: vessels, airways, bowel, cysts, granulomas, osteophytes, nodes
+    alike=True,       # with what looks like a lesion on a slice: vessels, airways, oesophagus, bowel, cysts, granulomas, osteophytes, nodes
 )->Canvas:            # with `hu` and `label`, (D, H, W)
     "A piece of one patient, without lesions and noise."
     c = Canvas(patient, axes, TISSUE, phase, edge, alike)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from .annotations import Lesions, from_mask
 from .canvas import LABEL
 from .core import DataError, one_of
-from .synthetic_lesions import draw_shape, find_place, lesion_voxels, surface_distance, inside_hu
+from .synthetic_lesions import SOFT, draw_shape, find_place, lesion_voxels, surface_distance, inside_hu
 from .trunk import TISSUE
 from .volume import AIR, Volume
 
@@ -29,10 +29,18 @@ def tissue_map(
     spread = np.sqrt(np.maximum(ndimage.uniform_filter(hu * hu, size) - mean * mean, 0))
     body = np.stack([ndimage.binary_fill_holes(s) for s in ndimage.binary_opening(hu > -300, np.ones((1, 5, 5)))])
     label = np.where(body, LABEL['muscle'], 0).astype(np.uint8)
-    label[body & (hu < -600)] = LABEL['lung']
+    label[_lungs(body & (hu < -600), hu, np.prod(volume.spacing))] = LABEL['lung']
     label[body & (hu > -130) & (hu < -70)] = LABEL['visceral fat']
     label[body & (mean > 20) & (mean < 180) & (spread < 16)] = LABEL['liver']
     return label
+
+def _lungs(air, hu, voxel):
+    "The parts of `air` that may be lung: 150 ml and more, or not as black as the gas of stomach and bowel."
+    number, n = ndimage.label(air)
+    parts = range(1, n + 1)
+    keep = (ndimage.sum(air, number, parts) * voxel > 150_000) | (ndimage.median(hu, number, parts) > -930) if n else np.zeros(0, bool)
+    keep &= ndimage.sum(air, number, parts) * voxel > 5_000 if n else True
+    return np.concatenate([[False], keep])[number]
 
 def _hu_of(shape, place, around, deep, texture):
     "HU of a lesion: in parenchyma against what it replaces, elsewhere its own."
@@ -41,16 +49,27 @@ def _hu_of(shape, place, around, deep, texture):
 
 # %% ../nbs/04b_insertion.ipynb #insertion06
 def _blend(array, shape, place, axes, spacing, rng):
-    "Put one lesion into `array` (float32) under the scan's own noise; its slices and voxels."
+    "Put one lesion into `array` (int16) under the scan's own noise."
     part, own = lesion_voxels(axes, shape)
+    old = array[part].astype(np.float32)
     d, deep = surface_distance(np.ix_(*[a[s] for a, s in zip(axes, part)]), shape)
     texture = ndimage.gaussian_filter(rng.standard_normal(d.shape).astype(np.float32), [3 / s for s in spacing])
-    hu = _hu_of(shape, place, float(np.median(array[part][own])), deep, texture / max(float(texture.std()), 1e-6))
-    noise = (array[part] - ndimage.median_filter(array[part], size=[1, 5, 5])).clip(-60, 60)
-    edge = 9 if shape.kind == 'ground glass' else 1.5
+    hu = _hu_of(shape, place, float(np.median(old[own])), deep, texture / max(float(texture.std()), 1e-6))
+    noise = (old - ndimage.median_filter(old, size=[1, 5, 5])).clip(-60, 60)
+    edge = SOFT if shape.kind == 'ground glass' else 1.5
     weight = ndimage.gaussian_filter(np.clip(d / np.float32(edge) + np.float32(.5), 0, 1), [0, *(.6 / s for s in spacing[1:])])
-    array[part] += weight * (hu + noise - array[part])
-    return part, own
+    array[part] = np.where(weight > 0, np.rint(old + weight * (hu + noise - old)).clip(AIR, 3071), old)
+
+def _placed(rng, place, side, label, axes, taken, closed, tries=8):
+    "A lesion at a place where it touches nothing `closed`, or None."
+    for _ in range(tries):
+        wide = rng.uniform(*side)
+        shape = draw_shape(rng, PLACES[place][0], wide, rng.uniform(.65, 1), wide * rng.uniform(.55, 1))
+        at = find_place(rng, shape, label, axes, taken, tries=60)
+        if at is None: return None
+        shape.center = at
+        part, own = lesion_voxels(axes, shape)
+        if not (own & closed[part]).any(): return shape
 
 def insert_lesions(
     volume:Volume,      # any CT
@@ -58,22 +77,26 @@ def insert_lesions(
     seed=0,
     places=tuple(PLACES), # keys of `PLACES`, in turn; those that the scan lacks are left out
     side=(10., 30.),    # mm, smallest and largest in-plane side
-    forbidden=None,     # (D, H, W) bool, where no lesion may go; the scan's real ones, say
+    forbidden=None,     # (D, H, W) mask, where no voxel of a lesion may go; the scan's real ones, say
 )->tuple:               # the new `Volume`, its inserted `Lesions` in voxels, (D, H, W) uint8 lesion numbers
-    "Synthetic lesions in a real scan; `DataError` if not one of them finds a place."
+    "Synthetic lesions in a real scan, fewer where there is no room; `DataError` if not one finds a place or `forbidden` has another shape."
     for p in places: one_of('place', p, PLACES)
     rng, label = np.random.default_rng(seed), tissue_map(volume)
-    if forbidden is not None: label[forbidden] = LABEL['air']
+    closed = label == LABEL['air']
+    if forbidden is not None:
+        if np.shape(forbidden) != volume.shape: raise DataError(f'{volume.name or "the volume"}: is {volume.shape}, but the forbidden mask has another shape')
+        closed |= np.asarray(forbidden) != 0
+    label[closed] = LABEL['air']
     axes = [(np.arange(n) + .5) * s for n, s in zip(volume.shape, volume.spacing)]
-    array, mask, taken = volume.array.astype(np.float32), np.zeros(volume.shape, np.uint8), []
+    array, mask, taken = volume.array.copy(), np.zeros(volume.shape, np.uint8), []
     here = [p for p in places if (label == LABEL[PLACES[p][1]]).sum() * np.prod(volume.spacing) > 5000]
     for i in range(lesions if here else 0):
-        place, wide = here[i % len(here)], rng.uniform(*side)
-        shape = draw_shape(rng, PLACES[place][0], wide, rng.uniform(.65, 1), wide * rng.uniform(.55, 1))
-        at = find_place(rng, shape, label, axes, taken, tries=100)
-        if at is None: continue
-        shape.center = at
-        part, own = _blend(array, shape, place, axes, volume.spacing, rng)
-        taken.append(shape); mask[part][own & (mask[part] == 0)] = len(taken)
+        place = here[i % len(here)]
+        shape = _placed(rng, place, side, label, axes, taken, closed)
+        if shape is None: continue
+        _blend(array, shape, place, axes, volume.spacing, rng)
+        taken.append(shape)
+        part, own = lesion_voxels(axes, shape)
+        mask[part][own & (mask[part] == 0)] = len(taken)
     if lesions and not taken: raise DataError(f'{volume.name or "the volume"}: has no room for a lesion in {", ".join(places)}')
-    return replace(volume, array=np.rint(array).clip(AIR, 3071).astype(np.int16)), from_mask(mask, instances=True), mask
+    return replace(volume, array=array), from_mask(mask, instances=True), mask

@@ -15,7 +15,7 @@ from .acquisition import Scanner, acquire, draw_scanner
 from .anatomy import body
 from .annotations import Lesions, from_mask
 from .canvas import PHASES, Patient
-from .core import atomic_path, map_jobs, resolve, save_json
+from .core import DataError, atomic_path, map_jobs, resolve, save_json
 from .synthetic_lesions import draw_shape, find_place, lesion_voxels, surface_distance, extent
 from .volume import Volume
 
@@ -105,13 +105,14 @@ def write_multiphase(
     workers=0,    # processes that make volumes
 )->Path:          # `out`
     "Write a synthetic dynamic-CT data set in the Decathlon's layout, whole or not at all."
+    if Path(out).exists(): raise DataError(f'{out}: exists already')
     with atomic_path(out) as part:
         part.mkdir()
         done = list(map_jobs(partial(_write_one, out=part, seed=seed, n=patients), patients, workers, 'multi-phase phantom'))
         parts = {s: [entry for t, entry in done if t == s] for s in SHARES}
-        save_json(dict(name='lesionlab multi-phase phantom', description='Synthetic: cirrhotic livers with HCC-like lesions', tensorImageSize='4D', licence='Apache-2.0',
-                       modality={str(i): f'CT {p}' for i, p in enumerate(PHASES)}, labels={'0': 'background', 'n': 'lesion number n'},
-                       numTraining=len(parts['training']), numTest=len(parts['test']), **parts), part/'dataset.json')
+        save_json(dict(name='lesionlab multi-phase phantom', description='Synthetic: cirrhotic livers with HCC-like lesions; label maps number the lesions from 1', tensorImageSize='4D', licence='Apache-2.0',
+                       modality={str(i): f'CT {p}' for i, p in enumerate(PHASES)}, labels={'0': 'background', '1': 'lesion'},
+                       numTraining=len(parts['training']), numTest=len(parts['test']), **parts | dict(test=[e['image'] for e in parts['test']])), part/'dataset.json')
     return Path(out)
 
 # %% ../nbs/04a_multiphase.ipynb #multiphase14

@@ -141,8 +141,9 @@ def _kidney(c, s):
     if part is not None: c.paint(part, d + 2 * c.noise('medulla', 9., part), t['medulla'], 'kidney')
     c.organ(mid - [0, 8, 15 * s], np.array((26, 11, 17)) * big, t['visceral'], 'visceral fat', .5 * s, rough=1.5)
     c.organ(mid - [0, 5, 8 * s], (14, 5, 7), t['pelvis'], 'kidney')
-    c.tube([(z, y - 26, 5), (z, y - 10, 30 * s), mid - [0, 6, 14 * s]], [3.2, 3, 2.6], t['artery'], 'vessel')
-    c.tube([(z + 4, y - 24, -18), (z + 4, y - 18, 26 * s), mid - [-4, 8, 16 * s]], [5, 4.6, 4], t['vein'], 'vessel')
+    if c.alike:
+        c.tube([(z, y - 26, 5), (z, y - 10, 30 * s), mid - [0, 6, 14 * s]], [3.2, 3, 2.6], t['artery'], 'vessel')
+        c.tube([(z + 4, y - 24, -18), (z + 4, y - 18, 26 * s), mid - [-4, 8, 16 * s]], [5, 4.6, 4], t['vein'], 'vessel')
     adrenal = np.array((z + 62, spine_y(z + 60) - 2, 34 * s))
     for way in ((-16, 10, 5 * s), (-16, 14, -6 * s)): c.segments(adrenal[None], (adrenal + way)[None], np.array([2.6]), np.array([2.2]), t['gland'], 'gland')
 
@@ -155,10 +156,11 @@ def upper_abdomen(c:Canvas):
     for s in (-1, 1): _kidney(c, s)
     thick = 1 + .1 * c.patient.organ['pancreas'][0]
     c.tube([(-150, -14, -26), (-128, -20, -14), (-116, -22, 12), (-104, -8, 44), (-88, 14, 78)], np.array([13, 12, 8.5, 9, 8]) * thick, t['pancreas'], 'pancreas', 6)
-    c.tube([(-112, -8, 14), (-96, 8, 50), (-76, 24, 84)], [4.4, 4.2, 3.8], t['portal'], 'vessel')
-    c.tube([(-122, -16, 8), (-180, -24, 2), (-230, -20, -12)], [5.5, 5, 4], t['portal'], 'vessel')
-    c.tube([(-118, y(-118) - 30, 5), (-150, -18, 6), (-220, -22, 0)], [3.6, 3.4, 2.6], t['artery'], 'vessel')
-    c.tube([(-95, y(-95) - 30, 6), (-98, -18, -4), (-100, -12, -26)], [3.2, 2.8, 2.4], t['artery'], 'vessel')
+    if c.alike:
+        c.tube([(-112, -8, 14), (-96, 8, 50), (-76, 24, 84)], [4.4, 4.2, 3.8], t['portal'], 'vessel')
+        c.tube([(-122, -16, 8), (-180, -24, 2), (-230, -20, -12)], [5.5, 5, 4], t['portal'], 'vessel')
+        c.tube([(-118, y(-118) - 30, 5), (-150, -18, 6), (-220, -22, 0)], [3.6, 3.4, 2.6], t['artery'], 'vessel')
+        c.tube([(-95, y(-95) - 30, 6), (-98, -18, -4), (-100, -12, -26)], [3.2, 2.8, 2.4], t['artery'], 'vessel')
     _stomach(c)
 
 def _stomach(c):

@@ -18,7 +18,7 @@ from .acquisition import acquire, draw_couch
 from .anatomy import body
 from .annotations import Lesions, annotation_table, from_mask, save_table, to_rows
 from .boxes import to_deeplesion
-from .core import atomic_path, map_jobs, one_of, resolve, save_json
+from .core import DataError, ParameterError, atomic_path, map_jobs, one_of, resolve, save_json
 from .study import PRESETS, Study, plan_study
 from .synthetic_lesions import SITES, lesion_voxels, paint_lesion, pick
 from .volume import Volume, write_image, write_png_series
@@ -117,7 +117,10 @@ def recist(
     long, short = np.linalg.norm(ends[0] - ends[1]), np.linalg.norm(ends[2] - ends[3])
     return (z, ends, long, short) if long >= short else (z, ends[[2, 3, 0, 1]], short, long)
 
-def _unit(v): return v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-6)
+def _unit(v):
+    "Rows of unit length; one without a length points along x."
+    length = np.linalg.norm(v, axis=1, keepdims=True)
+    return np.where(length > 0, v / np.maximum(length, 1e-6), [1., 0])
 
 # %% ../nbs/04_phantom.ipynb #phantom24
 def _split(number):
@@ -200,7 +203,9 @@ def write_phantom(
     preset='regional',  # name in `PRESETS`, or a `Preset`
     workers=0,          # processes that make volumes
 )->Path:                # `out`
-    "Write a synthetic data set in DeepLesion's layout, whole or not at all."
+    "Write a synthetic data set in DeepLesion's layout, whole or not at all; `DataError` if `out` exists."
+    if Path(out).exists(): raise DataError(f'{out}: exists already')
+    if volumes < 1: raise ParameterError(f'volumes is {volumes}, but must be 1 or more')
     marks, complete, truth, splits = [], [], [], {}
     with atomic_path(out) as part:
         for name, m, t, marked, split, subset in map_jobs(partial(_write_one, out=part, seed=seed, preset=preset), volumes, workers, 'phantom'):
@@ -212,7 +217,7 @@ def write_phantom(
         save_json(splits, part/'splits.json')
     return Path(out)
 
-# %% ../nbs/04_phantom.ipynb #phantom30
+# %% ../nbs/04_phantom.ipynb #phantom32
 @call_parse
 def main(
     out:str,                # Folder to create

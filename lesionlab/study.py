@@ -12,7 +12,7 @@ import numpy as np
 from .acquisition import Scanner, draw_scanner
 from .anatomy import body
 from .canvas import LABEL, PHASES, Patient
-from .core import one_of
+from .core import ParameterError, one_of
 from .synthetic_lesions import SITES, draw_shape, find_place, pick
 from .trunk import OUTLINE
 
@@ -138,10 +138,11 @@ def plan_study(
     seed=0,             # of the data set
     index=0,            # of the volume in it
     preset='regional',  # name in `PRESETS`, or a `Preset`
-    lesions=None,       # how many; drawn by default
+    lesions=None,       # how many, 0 to 200, fewer where there is no room; drawn by default
 )->Study:
     "Patient, scan and lesions of one volume."
     if isinstance(preset, str): preset = PRESETS[one_of('preset', preset, PRESETS)]
+    if lesions is not None and not 0 <= lesions <= 200: raise ParameterError(f'lesions is {lesions}, but must be 0 to 200')
     number, visit = 7 * (index // 10) + VISITS[index % 10][0], VISITS[index % 10][1]
     patient, rng = Patient((seed, number)), np.random.default_rng([seed, number, 1])
     visit_rng = np.random.default_rng([seed, number, visit, 2])
