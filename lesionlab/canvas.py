@@ -9,6 +9,7 @@ __all__ = ['TILE', 'ORGANS', 'LABEL', 'VARYING', 'PHASES', 'MARGIN', 'lattice', 
 # %% ../nbs/03a_canvas.ipynb #canvas03
 from dataclasses import dataclass
 import numpy as np
+from fastcore.basics import patch
 from scipy.interpolate import CubicSpline
 from .core import one_of
 
@@ -158,9 +159,9 @@ class Canvas:
         tissue:dict,    # tissue: HU of each of `PHASES`
         phase='portal', # of the contrast medium
         edge=1.,        # mm over which a surface is blended
-        alike=True,     # with what looks like a lesion on a slice: vessels, airways, bowel, and those of `look_alikes`
+        look_alikes=True, # with what looks like a lesion on a slice: vessels, airways, bowel, and `anatomy.benign_findings`
     ):
-        self.patient, self.edge, self.alike = patient, edge, alike
+        self.patient, self.edge, self.look_alikes = patient, edge, look_alikes
         self.axes = [np.asarray(a, float) / s for a, s in zip(axes, patient.scale)] # in the standard patient
         self.at = [self._bent(i) for i in range(3)]
         self.shape = tuple(len(a) for a in axes)
@@ -187,8 +188,6 @@ class Canvas:
     def coords(self, part): return [a[part] for a in self.at]
 
 # %% ../nbs/03a_canvas.ipynb #canvas20
-from fastcore.basics import patch
-
 @patch
 def paint(self:Canvas,
     part,         # three slices
@@ -223,6 +222,7 @@ def organ(self:Canvas,
     if rough: d = d + np.float32(rough) * self.noise('surface', 22., part)
     self.paint(part, np.minimum(d, cut(part)) if cut else d, value, organ)
 
+# %% ../nbs/03a_canvas.ipynb #canvas20b
 @patch
 def segments(self:Canvas,
     start, end,  # (N, 3) z y x, mm

@@ -9,10 +9,10 @@ __all__ = ['PLACES', 'tissue_map', 'insert_lesions']
 from dataclasses import replace
 import numpy as np
 from scipy import ndimage
-from .annotations import Lesions, from_mask
+from .annotations import from_mask
 from .canvas import LABEL
 from .core import DataError, one_of
-from .synthetic_lesions import SOFT, draw_shape, find_place, lesion_voxels, surface_distance, inside_hu
+from .synthetic_lesions import SOFT, draw_shape, find_place, inside_hu, lesion_voxels, number_lesions, surface_distance
 from .trunk import TISSUE
 from .volume import AIR, Volume
 
@@ -37,10 +37,10 @@ def tissue_map(
 def _lungs(air, hu, voxel):
     "The parts of `air` that may be lung: 150 ml and more, or not as black as the gas of stomach and bowel."
     number, n = ndimage.label(air)
-    parts = range(1, n + 1)
-    keep = (ndimage.sum(air, number, parts) * voxel > 150_000) | (ndimage.median(hu, number, parts) > -930) if n else np.zeros(0, bool)
-    keep &= ndimage.sum(air, number, parts) * voxel > 5_000 if n else True
-    return np.concatenate([[False], keep])[number]
+    if not n: return air
+    size = np.bincount(number.ravel())[1:] * voxel # mm^3
+    black = ndimage.median(hu, number, range(1, n + 1)) <= -930
+    return np.concatenate([[False], (size > 150_000) | (size > 5_000) & ~black])[number]
 
 def _hu_of(shape, place, around, deep, texture):
     "HU of a lesion: in parenchyma against what it replaces, elsewhere its own."
@@ -71,6 +71,7 @@ def _placed(rng, place, side, label, axes, taken, closed, tries=8):
         part, own = lesion_voxels(axes, shape)
         if not (own & closed[part]).any(): return shape
 
+# %% ../nbs/04b_insertion.ipynb #insertion06b
 def insert_lesions(
     volume:Volume,      # any CT
     lesions=3,          # how many
@@ -88,7 +89,7 @@ def insert_lesions(
         closed |= np.asarray(forbidden) != 0
     label[closed] = LABEL['air']
     axes = [(np.arange(n) + .5) * s for n, s in zip(volume.shape, volume.spacing)]
-    array, mask, taken = volume.array.copy(), np.zeros(volume.shape, np.uint8), []
+    array, taken = volume.array.copy(), []
     here = [p for p in places if (label == LABEL[PLACES[p][1]]).sum() * np.prod(volume.spacing) > 5000]
     for i in range(lesions if here else 0):
         place = here[i % len(here)]
@@ -96,7 +97,6 @@ def insert_lesions(
         if shape is None: continue
         _blend(array, shape, place, axes, volume.spacing, rng)
         taken.append(shape)
-        part, own = lesion_voxels(axes, shape)
-        mask[part][own & (mask[part] == 0)] = len(taken)
     if lesions and not taken: raise DataError(f'{volume.name or "the volume"}: has no room for a lesion in {", ".join(places)}')
+    mask = number_lesions(axes, taken)[0]
     return replace(volume, array=array), from_mask(mask, instances=True), mask

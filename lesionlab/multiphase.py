@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 import numpy as np, SimpleITK as sitk
 from fastcore.script import call_parse
-from .acquisition import Scanner, acquire, draw_scanner
+from .acquisition import acquire, draw_scanner
 from .anatomy import body
 from .annotations import Lesions, from_mask
 from .canvas import PHASES, Patient
 from .core import DataError, atomic_path, map_jobs, resolve, save_json
-from .synthetic_lesions import draw_shape, find_place, lesion_voxels, surface_distance, extent
-from .volume import Volume
+from .synthetic_lesions import draw_shape, find_place, number_lesions, paint_lesion, thin_slices
+from .volume import Volume, to_sitk, write_image
 
 # %% ../nbs/04a_multiphase.ipynb #multiphase05
 GRID = (28, 112, 144), (5., 2.2, 2.2)        # voxels; mm, z y x
@@ -33,14 +33,13 @@ class MultiPhase:
     mask:np.ndarray   # (D, H, W) uint8, lesion number from 1
     organs:np.ndarray # (D, H, W) uint8, index into `canvas.ORGANS`
 
-def _paint_hcc(c, axes, shape, phase):
-    "Paint one lesion as it looks in a phase."
+def _hcc_hu(shape, deep, texture, tissue, phase):
+    "HU inside one lesion as it looks in a phase, a capsule of 3 mm around it."
     rise, capsule = ENHANCEMENT[phase]
-    d, deep = surface_distance(np.ix_(*axes), shape)
-    rise = rise * (1 + np.float32(.35) * np.float32(shape.shade))
-    hu = c.tissue['liver'] + rise + 9 * c.noise('lesion', 6.) + capsule * np.clip(1 - np.abs(d - 1) / np.float32(1.5), 0, 1)
-    if shape.kind == 'necrotic': hu = hu + np.clip((deep - np.float32(.45)) * 6 + np.float32(.6) * c.noise('lesion', 6.), 0, 1) * (14 - hu)
-    c.hu += np.clip(d / np.float32(c.edge) + np.float32(.5), 0, 1) * (hu - c.hu)
+    rim = 1 - np.abs(deep * np.float32(shape.radii.min()) - 1) / np.float32(1.5)
+    hu = tissue['liver'] + np.float32(rise * (1 + .35 * shape.shade)) + 9 * texture + capsule * np.clip(rim, 0, 1)
+    if shape.kind == 'necrotic': hu = hu + np.clip((deep - np.float32(.45)) * 6 + np.float32(.6) * texture, 0, 1) * (14 - hu)
+    return hu
 
 def _hcc_lesions(rng, patient, axes):
     "One to four lesions in the liver; the paper's stratum is 5 cm."
@@ -64,17 +63,13 @@ def multiphase(
     patient = Patient((seed, index, 5), cirrhosis=float(rng.uniform(.4, 1)))
     axes = [m * f + (np.arange(n) + .5 - n / 2) * s for m, f, n, s in zip(LIVER_MIDDLE, patient.scale, shape, spacing)]
     lesions, scanner = _hcc_lesions(rng, patient, axes), draw_scanner(rng, spacing)
-    thin = 2
-    fine = [(axes[0][:, None] + np.array([-.25, .25]) * spacing[0]).ravel(), *axes[1:]]
-    mask, n = np.zeros(shape, np.uint8), 0
-    for s in lesions:
-        part, own = lesion_voxels(fine, s, thin)
-        if part is None or not (own & (mask[part] == 0)).any(): continue
-        n += 1; mask[part][own & (mask[part] == 0)] = n
+    z, thin = thin_slices(axes[0], spacing[0], 2.5)
+    fine = [z, *axes[1:]]
+    mask, lesions = number_lesions(fine, lesions, thin)
     volumes = {}
     for phase in PHASES:
         c = body(patient, fine, phase, spacing[1])
-        for s in lesions: _paint_hcc(c, fine, s, phase)
+        for s in lesions: paint_lesion(c, fine, s, partial(_hcc_hu, phase=phase))
         array = acquire(rng, c.hu.reshape(-1, thin, *shape[1:]).mean(1), spacing, scanner)
         volumes[phase] = Volume(array, spacing, name=f'hcc_{index:04d}')
     return MultiPhase(volumes, from_mask(mask, instances=True), mask, c.label[1::thin])
@@ -90,12 +85,10 @@ def _write_one(index, out, seed, n):
     m, split = multiphase(seed, index), _split(index, n)
     end = 'Ts' if split == 'test' else 'Tr'
     name = f'hcc_{index:04d}.nii.gz'
-    def image(array):
-        img = sitk.GetImageFromArray(array); img.SetSpacing(GRID[1][::-1]); return img
-    phases = sitk.JoinSeries([image(m.volumes[p].array) for p in PHASES])
+    phases = sitk.JoinSeries([to_sitk(m.volumes[p]) for p in PHASES])
     for folder in (f'images{end}', f'labels{end}'): (out/folder).mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(phases, str(out/f'images{end}'/name), useCompression=True)
-    sitk.WriteImage(image(m.mask), str(out/f'labels{end}'/name), useCompression=True)
+    write_image(Volume(m.mask, GRID[1]), out/f'labels{end}'/name)
     return split, dict(image=f'./images{end}/{name}', label=f'./labels{end}/{name}')
 
 def write_multiphase(

@@ -7,8 +7,8 @@ __all__ = ['COLON', 'dome', 'chest', 'heart', 'great_vessels', 'liver', 'upper_a
 
 # %% ../nbs/03c_organs.ipynb #organs03
 import numpy as np
-from .canvas import Canvas, Patient, capsule_distance, curve, ellipsoid_distance, grow
-from .trunk import TISSUE, spine_y, trunk
+from .canvas import Canvas, capsule_distance, curve, ellipsoid_distance, grow
+from .trunk import spine_y
 
 # %% ../nbs/03c_organs.ipynb #organs06
 def dome(coords)->np.ndarray: # mm
@@ -46,9 +46,9 @@ def chest(c:Canvas):
     lung = np.minimum(np.minimum(c.cavity[part] - 1.5, Z - roof), np.minimum(-middle, 200 - Z))
     fat = np.minimum(np.minimum(c.cavity[part], Z - roof - 2), 215 - Z)
     c.paint(part, fat, c.tissue['visceral'] + 8 * c.noise('fat', 14., part), 'mediastinum')
-    small = np.clip(c.noise('small vessels', 3.4, part) - np.float32(1.4), 0, 1.2) if c.alike else 0 # those too fine for the trees
+    small = np.clip(c.noise('small vessels', 3.4, part) - np.float32(1.4), 0, 1.2) if c.look_alikes else 0 # those too fine for the trees
     c.paint(part, lung, c.tissue['lung'] + np.float32(.55) * (Y + 10) + 26 * c.noise('lung', 7., part) + np.float32(300) * small, 'lung')
-    for side in (-1, 1) if c.alike else (): _lung_tree(c, side)
+    for side in (-1, 1) if c.look_alikes else (): _lung_tree(c, side)
 
 # %% ../nbs/03c_organs.ipynb #organs07
 def heart(c:Canvas):
@@ -112,7 +112,7 @@ def liver(c:Canvas):
     d = np.minimum(np.maximum(np.minimum(right, 14 - behind), left), np.minimum(c.cavity[part] - 1.5, dome(co) - 3 - Z))
     d = d + np.float32(1.2) * c.noise('surface', 22., part) + np.float32(3 * sick) * c.noise('nodules', 11., part)
     c.paint(part, d, t['liver'] + 3 * c.noise('parenchyma', 10., part) + np.float32(6 * sick) * c.noise('nodules', 11., part), 'liver')
-    if c.alike: _liver_vessels(c)
+    if c.look_alikes: _liver_vessels(c)
     g = c.patient.organ['gallbladder']
     if g[0] > -1:
         at = np.array((-118 + 4*g[1], -48, -48 + 4*g[2])); radii = np.array((26, 13 + 2*g[3], 12))
@@ -141,7 +141,7 @@ def _kidney(c, s):
     if part is not None: c.paint(part, d + 2 * c.noise('medulla', 9., part), t['medulla'], 'kidney')
     c.organ(mid - [0, 8, 15 * s], np.array((26, 11, 17)) * big, t['visceral'], 'visceral fat', .5 * s, rough=1.5)
     c.organ(mid - [0, 5, 8 * s], (14, 5, 7), t['pelvis'], 'kidney')
-    if c.alike:
+    if c.look_alikes:
         c.tube([(z, y - 26, 5), (z, y - 10, 30 * s), mid - [0, 6, 14 * s]], [3.2, 3, 2.6], t['artery'], 'vessel')
         c.tube([(z + 4, y - 24, -18), (z + 4, y - 18, 26 * s), mid - [-4, 8, 16 * s]], [5, 4.6, 4], t['vein'], 'vessel')
     adrenal = np.array((z + 62, spine_y(z + 60) - 2, 34 * s))
@@ -156,13 +156,14 @@ def upper_abdomen(c:Canvas):
     for s in (-1, 1): _kidney(c, s)
     thick = 1 + .1 * c.patient.organ['pancreas'][0]
     c.tube([(-150, -14, -26), (-128, -20, -14), (-116, -22, 12), (-104, -8, 44), (-88, 14, 78)], np.array([13, 12, 8.5, 9, 8]) * thick, t['pancreas'], 'pancreas', 6)
-    if c.alike:
+    if c.look_alikes:
         c.tube([(-112, -8, 14), (-96, 8, 50), (-76, 24, 84)], [4.4, 4.2, 3.8], t['portal'], 'vessel')
         c.tube([(-122, -16, 8), (-180, -24, 2), (-230, -20, -12)], [5.5, 5, 4], t['portal'], 'vessel')
         c.tube([(-118, y(-118) - 30, 5), (-150, -18, 6), (-220, -22, 0)], [3.6, 3.4, 2.6], t['artery'], 'vessel')
         c.tube([(-95, y(-95) - 30, 6), (-98, -18, -4), (-100, -12, -26)], [3.2, 2.8, 2.4], t['artery'], 'vessel')
     _stomach(c)
 
+# %% ../nbs/03c_organs.ipynb #organs14b
 def _stomach(c):
     t, o = c.tissue, c.patient.organ['stomach']
     shapes = [((-48, -2, 62), (40, 38, 36)), ((-86, -32, 58), (44, 28, 28)), ((-124, -50, 26), (22, 20, 42)), ((-128, -40, -14), (15, 14, 24))]

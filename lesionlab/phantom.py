@@ -6,7 +6,6 @@
 __all__ = ['SLAB', 'DL_COLUMNS', 'Phantom', 'phantom', 'make_ct', 'recist', 'study_table', 'write_phantom', 'main']
 
 # %% ../nbs/04_phantom.ipynb #phantom03
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +15,11 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 from .acquisition import acquire, draw_couch
 from .anatomy import body
-from .annotations import Lesions, annotation_table, from_mask, save_table, to_rows
+from .annotations import SPLITS, Lesions, annotation_table, from_mask, save_table, to_rows
 from .boxes import to_deeplesion
 from .core import DataError, ParameterError, atomic_path, map_jobs, one_of, resolve, save_json
 from .study import PRESETS, Study, plan_study
-from .synthetic_lesions import SITES, lesion_voxels, paint_lesion, pick
+from .synthetic_lesions import SITES, number_lesions, paint_lesion, pick, thin_slices
 from .volume import Volume, write_image, write_png_series
 
 # %% ../nbs/04_phantom.ipynb #phantom06
@@ -33,20 +32,16 @@ class Phantom:
     organs:np.ndarray   # (D, H, W) uint8, index into `canvas.ORGANS`, without lesions
     study:Study         # whose `lesions` are in the order of the mask's numbers
 
+# %% ../nbs/04_phantom.ipynb #phantom06b
 SLAB = 4_000_000 # voxels of thin slices made at a time
-
-def _thin(axis, gap):
-    "Middles of the thin slices, and how many make a slice."
-    thin = max(1, int(np.ceil(gap / 2)))
-    return (axis[:, None] + ((np.arange(thin) + .5) / thin - .5) * gap).ravel(), thin
 
 def _scene(study, look_alikes):
     "(D, H, W) HU and organs before the scanner."
     hu, organs = np.empty(study.shape, np.float32), np.empty(study.shape, np.uint8)
     back = .86 * (108 + .55 * study.patient.fat) * study.patient.scale[1]
-    step = max(1, SLAB // (hu[0].size * _thin(study.axes[0], study.spacing[0])[1]))
+    step = max(1, SLAB // (hu[0].size * thin_slices(study.axes[0], study.spacing[0])[1]))
     for a in range(0, len(hu), step):
-        z, thin = _thin(study.axes[0][a:a+step], study.spacing[0])
+        z, thin = thin_slices(study.axes[0][a:a+step], study.spacing[0])
         axes = [z, *study.axes[1:]]
         c = body(study.patient, axes, study.phase, max(.8, study.spacing[1]), look_alikes)
         if study.whole: draw_couch(c.hu, axes, back)
@@ -55,17 +50,11 @@ def _scene(study, look_alikes):
         organs[a:a+step] = c.label[thin//2::thin]
     return hu, organs
 
-def _number_lesions(study):
-    "(D, H, W) uint8 lesion numbers; the study's lesions become those that own a voxel."
-    mask, kept = np.zeros(study.shape, np.uint8), []
-    z, thin = _thin(study.axes[0], study.spacing[0])
-    for s in study.lesions:
-        part, own = lesion_voxels([z, *study.axes[1:]], s, thin)
-        if part is None or not (own & (mask[part] == 0)).any(): continue
-        kept.append(s)
-        mask[part][own & (mask[part] == 0)] = len(kept)
-    study.lesions = kept
-    return mask
+def _numbered(study):
+    "A study's (D, H, W) lesion numbers, and the study with those lesions alone that own a voxel."
+    z, thin = thin_slices(study.axes[0], study.spacing[0])
+    mask, kept = number_lesions([z, *study.axes[1:]], study.lesions, thin)
+    return mask, replace(study, lesions=kept)
 
 # %% ../nbs/04_phantom.ipynb #phantom07
 def phantom(
@@ -87,7 +76,7 @@ def make_ct(
     look_alikes=True, # as in `phantom`
 )->Phantom:
     "The CT of a study."
-    mask = _number_lesions(study)
+    mask, study = _numbered(study)
     hu, organs = _scene(study, look_alikes)
     rng = study.patient.rng(f'scan {study.visit}')
     array = acquire(rng, hu, study.spacing, study.scanner, circle=study.whole)
@@ -168,7 +157,7 @@ def _rows(p, seed, index):
     "Rows of DL_info.csv for all lesions of a phantom, and of the truth."
     s, rng = p.study, np.random.default_rng([seed, index, 1])
     marks = [_dl_row(p, i, rng) for i in range(len(p.lesions))]
-    truth = to_rows(p.lesions, p.volume.name, source='phantom', patient=f'{s.number+1:06d}', split=('train', 'validation', 'test')[_split(s.number)-1],
+    truth = to_rows(p.lesions, p.volume.name, source='phantom', patient=f'{s.number+1:06d}', split=SPLITS[_split(s.number)-1],
                     spacing_z=s.spacing[0], spacing_y=s.spacing[1], spacing_x=s.spacing[2])
     for row, shape in zip(truth, s.lesions): row.update(site=shape.site, kind=shape.kind, marked=shape.marked)
     return marks, truth
@@ -179,8 +168,7 @@ def study_table(
     preset='deeplesion',  # name in `PRESETS`, or a `Preset`
 )->pd.DataFrame:          # one row a lesion, or one without sizes; mm: `volume`, `lesions`, `slices`, `marked`, `boxed`, `site`, `long`, `short`, `side`, `depth`
     "The sizes of a volume's lesions and of their marks, without making its CT."
-    s = plan_study(seed, index, preset)
-    mask = _number_lesions(s)
+    mask, s = _numbered(plan_study(seed, index, preset))
     p, rng = Phantom(Volume(mask, tuple(s.spacing), name=s.name), from_mask(mask, instances=True), mask, None, s), np.random.default_rng([seed, index, 1])
     rows, common = [], dict(volume=s.name, lesions=len(s.lesions), slices=s.shape[0], boxed=_has_boxes(p), marked=False)
     for i, (shape, size) in enumerate(zip(s.lesions, (p.lesions.boxes[:, 3:] - p.lesions.boxes[:, :3]).numpy() * s.spacing)):
@@ -188,13 +176,14 @@ def study_table(
         rows.append(common | dict(marked=shape.marked, site=shape.site, long=long * s.spacing[1], short=short * s.spacing[1], side=size[1:].max(), depth=size[0]))
     return pd.DataFrame(rows or [common])
 
+# %% ../nbs/04_phantom.ipynb #phantom25b
 def _write_one(index, out, seed, preset):
     "Write one phantom; what the tables shall hold of it."
     p = phantom(seed, index, preset=preset)
     write_png_series(p.volume, out/'Images_png'/p.study.series, p.study.first)
     write_image(Volume(p.mask, p.volume.spacing), out/'masks'/f'{p.volume.name}.nii.gz')
     marks, truth = _rows(p, seed, index)
-    return p.volume.name, marks, truth, [s.marked for s in p.study.lesions], ('train', 'validation', 'test')[_split(p.study.number)-1], _subset(p, p.study.number)
+    return p.volume.name, marks, truth, [s.marked for s in p.study.lesions], SPLITS[_split(p.study.number)-1], _subset(p, p.study.number)
 
 def write_phantom(
     out,                # folder to create; must not exist

@@ -111,7 +111,7 @@ def _regional(rng, preset, patient, main, n):
     "Grid of a crop somewhere in the main site, and its lesions."
     z = rng.uniform(*SITES[main].heights) * patient.scale[0]
     axes = _body_axes([z], patient, 7.)
-    label, site = body(patient, axes, edge=5., alike=False).label[0], SITES[main]
+    label, site = body(patient, axes, edge=5., look_alikes=False).label[0], SITES[main]
     home = np.argwhere(np.isin(label, [LABEL[o] for o in site.organs[:site.home]]))
     if not len(home): home = np.argwhere(label > 0)
     middle = np.array([z, *[a[i] for a, i in zip(axes[1:], home[rng.integers(len(home))])]]) + rng.uniform(-25, 25, 3) * [0, 1, 1]

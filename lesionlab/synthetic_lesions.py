@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SITES', 'DIRECTIONS', 'KINDS', 'NODE_KINDS', 'SOFT', 'Site', 'LesionShape', 'swell', 'extent', 'pick', 'draw_shape',
-           'surface_distance', 'inside_hu', 'paint_lesion', 'lesion_voxels', 'find_place']
+           'surface_distance', 'inside_hu', 'paint_lesion', 'lesion_voxels', 'thin_slices', 'number_lesions',
+           'find_place']
 
 # %% ../nbs/03e_synthetic_lesions.ipynb #lesions03
 from dataclasses import dataclass
@@ -155,13 +156,14 @@ def paint_lesion(
     canvas,             # `Canvas` whose `hu` is changed
     axes,               # three 1D arrays z y x, mm, of the canvas, not of the standard patient
     shape:LesionShape,
+    hu_of=inside_hu,    # what it is made of: of `shape`, depth, texture and tissue, as `inside_hu`
 ):
     "Paint a lesion."
     part = _part(axes, shape)
     if part is None: return
     d, deep = surface_distance(np.ix_(*[a[s] for a, s in zip(axes, part)]), shape)
     weight = np.clip(d / np.float32(SOFT if shape.kind == 'ground glass' else canvas.edge) + np.float32(.5), 0, 1)
-    canvas.hu[part] += weight * (inside_hu(shape, deep, canvas.noise('lesion', 6., part), canvas.tissue) - canvas.hu[part])
+    canvas.hu[part] += weight * (hu_of(shape, deep, canvas.noise('lesion', 6., part), canvas.tissue) - canvas.hu[part])
 
 def lesion_voxels(
     axes,               # three 1D arrays z y x, mm, of thin slices
@@ -176,6 +178,30 @@ def lesion_voxels(
     inside = distance > min(0, distance.max() - 1e-6)
     share = inside.reshape(-1, thin, *inside.shape[1:]).mean(1)
     return (slice(part[0].start // thin, part[0].stop // thin), *part[1:]), share >= min(.5, share.max())
+
+# %% ../nbs/03e_synthetic_lesions.ipynb #lesions15b
+def thin_slices(
+    axis,        # (D,) middles of the slices, mm
+    gap,         # mm between them
+    thickest=2., # mm, of a thin slice
+)->tuple:        # (D * n,) middles of the thin slices, and n
+    "The thin slices of which thick ones are averages."
+    n = max(1, int(np.ceil(gap / thickest)))
+    return (axis[:, None] + ((np.arange(n) + .5) / n - .5) * gap).ravel(), n
+
+def number_lesions(
+    axes,    # three 1D arrays z y x, mm, of thin slices
+    lesions, # `LesionShape` objects; where two overlap a voxel is the first one's
+    thin=1,  # thin slices a slice
+)->tuple:    # (D, H, W) uint8 lesion numbers from 1; the lesions that own a voxel, in that order
+    "Which voxel is which lesion's."
+    mask, kept = np.zeros((len(axes[0]) // thin, *map(len, axes[1:])), np.uint8), []
+    for shape in lesions:
+        part, own = lesion_voxels(axes, shape, thin)
+        if part is None or not (own & (mask[part] == 0)).any(): continue
+        kept.append(shape)
+        mask[part][own & (mask[part] == 0)] = len(kept)
+    return mask, kept
 
 # %% ../nbs/03e_synthetic_lesions.ipynb #lesions18
 def find_place(

@@ -7,7 +7,7 @@ __all__ = ['TISSUE', 'OUTLINE', 'SPINE', 'PITCH', 'RIB', 'spine_y', 'trunk', 'mu
 
 # %% ../nbs/03b_trunk.ipynb #trunk03
 import numpy as np
-from .canvas import Canvas, Patient, ellipsoid_distance
+from .canvas import Canvas, ellipsoid_distance
 
 # %% ../nbs/03b_trunk.ipynb #trunk06
 TISSUE = dict( #   none arterial portal delayed
