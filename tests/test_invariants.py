@@ -1,78 +1,13 @@
 "Invariants of the papers over many shapes, beside the ones that the notebooks show."
-import numpy as np, pytest, torch
-import torch.nn.functional as F
+import pytest, torch
 from hypothesis import given, settings, strategies as st
-from torch import nn
 
-from lesionlab.backbones import densenet2d
 from lesionlab.boxes import iou3d, nms
 from lesionlab.detectors import build_detector
 from lesionlab.heatmaps import focal_loss, heatmap
-from lesionlab.p3dc import ACSConv3d, acs_split, convert, i3d_conv, slicewise_conv, ST3DConv
 from lesionlab.surface_points import points_loss, points_to_boxes
 
 few = settings(max_examples=25, deadline=None)
-
-
-def _embedded(layer):
-    "An ACS layer's kernels in N x N x N zeros."
-    n, sizes = layer.kernel_size[0], acs_split(len(layer.weight) // layer.groups)
-    w, mid = torch.zeros(*layer.weight.shape[:2], n, n, n), n // 2
-    for i, k in enumerate(layer.weight.detach()):
-        j = i % sum(sizes)
-        if j < sizes[0]: w[i, :, mid] = k
-        elif j < sizes[0] + sizes[1]: w[i, :, :, mid] = k
-        else: w[i, :, :, :, mid] = k
-    return w
-
-
-@few
-@given(co=st.integers(1, 24), ci=st.integers(1, 5), n=st.sampled_from([1, 3, 5, 7]), stride=st.integers(1, 3), dilation=st.integers(1, 2), bias=st.booleans())
-def test_acs_is_one_conv3d(co, ci, n, stride, dilation, bias):
-    torch.manual_seed(0)
-    layer, x = ACSConv3d(ci, co, n, stride, dilation, bias=bias), torch.randn(1, ci, 6, 9, 8)
-    whole = F.conv3d(x, _embedded(layer), layer.bias, (1, stride, stride), dilation * (n - 1) // 2, dilation)
-    torch.testing.assert_close(layer(x), whole, rtol=1e-4, atol=1e-4)
-    flat = nn.Conv2d(ci, co, n, stride, dilation * (n - 1) // 2, dilation, bias=bias)
-    flat.load_state_dict(layer.state_dict())                      # the same parameters, biases too
-    slices = torch.stack([flat(s) for s in x.unbind(2)], 2)
-    axial = acs_split(co)[0]
-    torch.testing.assert_close(layer(x)[:, :axial], slices[:, :axial], rtol=1e-4, atol=1e-4)
-
-
-@few
-@given(co=st.integers(1, 8), ci=st.integers(1, 4), n=st.sampled_from([1, 3, 5]), stride=st.integers(1, 2))
-def test_i3d_slicewise_and_st3d_hold_the_2d_answer(co, ci, n, stride):
-    torch.manual_seed(0)
-    conv = nn.Conv2d(ci, co, n, stride, n // 2)
-    x = torch.randn(1, ci, 7, 9, 8)
-    truth = torch.stack([conv(s) for s in x.unbind(2)], 2)
-    torch.testing.assert_close(slicewise_conv(conv)(x), truth, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ST3DConv(conv)(x), truth, rtol=1e-4, atol=1e-5)
-    flat = x[:, :, :1].expand(-1, -1, 11, -1, -1)
-    inner = slice(n // 2, 11 - n // 2)
-    torch.testing.assert_close(i3d_conv(conv)(flat)[:, :, inner], slicewise_conv(conv)(flat)[:, :, inner], rtol=1e-4, atol=1e-5)
-
-
-def test_norms_and_pools_per_slice():
-    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.InstanceNorm2d(8, affine=True), nn.BatchNorm2d(8), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2)).eval()
-    x = torch.randn(2, 1, 5, 12, 12)
-    torch.testing.assert_close(convert(net, 'slicewise')(x), torch.stack([net(s) for s in x.unbind(2)], 2), rtol=1e-5, atol=1e-6)
-
-
-def test_converting_leaves_the_network_alone():
-    net = densenet2d(1, 4, 8, (2, 2, 2))
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    threed = convert(net, 'acs')
-    with torch.no_grad(): [p.add_(1) for p in threed.parameters()]
-    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
-    assert sum(p.numel() for p in threed.parameters()) == sum(p.numel() for p in net.parameters())
-
-
-def test_shared_modules_stay_shared():
-    conv = nn.Conv2d(4, 4, 3, padding=1)
-    made = convert(nn.Sequential(conv, nn.ReLU(), conv), 'acs')
-    assert made[0] is made[2] and len(list(made.parameters())) == 2
 
 
 @few
