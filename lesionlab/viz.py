@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['TRUTH', 'FOUND', 'POINT', 'VIEW', 'show_slices', 'scene', 'scene_png', 'browse', 'froc_figure', 'loss_figure',
-           'curves_png', 'LiveLoss', 'save_figure', 'explore']
+           'curves_png', 'LiveLoss', 'bars_figure', 'bars_png', 'save_figure', 'explore']
 
 # %% ../nbs/05_viz.ipynb #viz03
 import json
 from pathlib import Path
-import matplotlib.pyplot as plt, numpy as np, plotly.graph_objects as go, torch
+import matplotlib.pyplot as plt, numpy as np, pandas as pd, plotly.graph_objects as go, torch
 from matplotlib.patches import Rectangle
 from plotly.subplots import make_subplots
 from skimage.measure import marching_cubes
@@ -209,6 +209,27 @@ class LiveLoss:
         data = {'application/vnd.plotly.v1+json': json.loads(loss_figure(history).to_json())}
         if self.handle is None: self.handle = display(data, raw=True, display_id=True)
         else: self.handle.update(data, raw=True)
+
+# %% ../nbs/05_viz.ipynb #viz17d
+def bars_figure(
+    table:pd.DataFrame, # a row a group of bars, a column a colour
+    title,              # of the axis
+    mark=None,          # value at which to draw a line: a target, or 1 for "as much as the rival"
+)->go.Figure:
+    "Grouped bars from left to right."
+    fig = go.Figure()
+    for name, values in table.items(): fig.add_bar(y=list(table.index), x=list(values), name=str(name), orientation='h')
+    if mark is not None: fig.add_vline(mark, line_dash='dot', line_color='gray')
+    fig.update_layout(xaxis_title=title, yaxis_autorange='reversed', barmode='group', height=120 + 30 * table.size, template='simple_white', margin=dict(t=20, b=40, l=160, r=10))
+    return fig
+
+def bars_png(table:pd.DataFrame, title, mark=None): # matplotlib figure
+    "The same as a still picture."
+    fig, ax = plt.subplots(figsize=(6, .6 + .25 * table.size), layout='constrained')
+    table.plot.barh(ax=ax, width=.75, legend=len(table.columns) > 1)
+    if mark is not None: ax.axvline(mark, ls=':', color='gray')
+    ax.invert_yaxis(); ax.set_xlabel(title); ax.spines[['top', 'right']].set_visible(False)
+    return fig
 
 # %% ../nbs/05_viz.ipynb #viz21
 def save_figure(

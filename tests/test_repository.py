@@ -79,7 +79,8 @@ def test_versions_agree():
     pins = dict(l.split('==') for l in (ROOT/'constraints.txt').read_text().splitlines() if '==' in l)
     pins = {k.lower().replace('_', '-'): v for k, v in pins.items()}
     for r in map(Requirement, ranges):
-        assert pins[r.name.lower().replace('_', '-')] in r.specifier, f'{r} does not hold for {pins[r.name.lower().replace('_', '-')]}'
+        pin = pins[r.name.lower().replace('_', '-')]
+        assert pin in r.specifier, f'{r} does not hold for {pin}'
     assert Version('2.8') in Requirement(next(r for r in ranges if r.startswith('torch'))).specifier
 
 
