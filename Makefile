@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test lab notebooks docs clean
+.PHONY: install demo test lab notebooks benchmarks docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test       run every test"
 	@echo "make lab        JupyterLab on nbs/"
 	@echo "make notebooks  re-execute and clean the library notebooks"
+	@echo "make benchmarks time the net and its layers against their rivals"
 	@echo "make docs       build the documentation site in docs/_build"
 
 install: $(READY)
@@ -39,6 +40,11 @@ lab: $(READY)
 
 notebooks: $(READY)
 	python tools/run_notebooks.py
+
+benchmarks: $(READY)
+	python -m pip install --quiet --disable-pip-version-check --no-deps ACSConv==0.1.1
+	mkdir -p outputs/benchmarks
+	papermill --no-progress-bar nbs/benchmarks.ipynb outputs/benchmarks/benchmarks.ipynb
 
 docs: $(READY)
 	python tools/build_docs.py

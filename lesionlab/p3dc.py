@@ -213,11 +213,11 @@ def load_2d(
 
 # %% ../nbs/20_p3dc.ipynb #p3dc26
 def adapt_input(
-    weight:Tensor, # (co, ci, N, N) first kernel of a 2D network
+    weight:Tensor, # (co, ci, ...) first kernel of a network
     channels:int,  # of the input that it shall take: 1 for a CT, n for a CT of n phases
-)->Tensor:         # (co, channels, N, N)
+)->Tensor:         # (co, channels, ...)
     "Sum a kernel over its input channels and share the sum out evenly (VLD, sec. 2.1)."
-    return weight.sum(1, keepdim=True).repeat(1, channels, 1, 1) / channels
+    return weight.sum(1, keepdim=True).repeat(1, channels, *[1] * (weight.dim() - 2)) / channels
 
 def adapt_first_conv(
     model:nn.Module, # a 2D network; left as it is

@@ -84,21 +84,24 @@ class Loaded:
         rest = ', '.join(f'{n} of {part}' for part, n in self.left_out.items())
         return f'{Path(self.source).name}: {self.loaded} tensors loaded, {len(self.missing)} missing' + (f', left out {rest}' if rest else '')
 
-def _as_2d(value): return value.sum(2) if value.dim() == 5 else value
+def _flat(state):
+    "2D kernels of a network of any kind: summed along depth, ST-3D's spatial part."
+    return {k.replace('.spatial.', '.'): v.sum(2) if v.dim() == 5 else v for k, v in state.items() if '.temporal.' not in k and '.fuse.' not in k}
 
 def _load(net, source, network, name_of, first):
     "Load a file's tensors into `net` by `name_of`; `first` is the kernel whose inputs are adapted."
-    weights, state, left = read_weights(source, network), {}, {}
-    for key, value in weights.items():
-        name = name_of(key)
-        if name: state[name] = _as_2d(value)
-        else: part = key.removeprefix('features.').split('.')[0]; left[part] = left.get(part, 0) + 1
-    mine = {k.replace('.spatial.', '.'): v for k, v in net.state_dict().items() if '.temporal.' not in k and '.fuse.' not in k}
-    report = Loaded(str(source), len(state.keys() & mine.keys()), sorted(k for k in mine.keys() - state.keys() if 'num_batches' not in k), left)
+    state, left, own = {}, {}, net.state_dict()
+    for key, value in read_weights(source, network).items():
+        part = key.removeprefix('features.').split('.')[0]
+        if name_of(key): state[name_of(key)] = value
+        else: left[part] = left.get(part, 0) + 1
+    counters = {k: v for k, v in own.items() if 'num_batches' in k}
+    if first in state and state[first].shape[1] != own[first].shape[1]: state[first] = adapt_input(state[first], own[first].shape[1])
+    same_kind = own.keys() == (counters | state).keys() and all(own[k].shape == v.shape for k, v in state.items())
+    given, wanted = (state, own) if same_kind else (_flat(state), _flat(own))
+    report = Loaded(str(source), len(given.keys() & wanted.keys()), sorted(wanted.keys() - given.keys() - counters.keys()), left)
     if report.missing: raise DataError(f'{report}: {", ".join(report.missing[:3])} ...')
-    state = {k: v for k, v in state.items() if '.temporal.' not in k and '.fuse.' not in k}
-    if state[first].shape[1] != mine[first].shape[1]: state[first] = adapt_input(state[first], mine[first].shape[1])
-    try: load_2d(net, {k: v for k, v in mine.items() if 'num_batches' in k} | state)
+    try: net.load_state_dict(counters | given) if same_kind else load_2d(net, counters | given)
     except ValueError as e: raise DataError(f'{source}: {e}') from e
     print(report)
     return report

@@ -75,9 +75,10 @@ def test_tiny_run_repeats_stored_metrics(run):
 
 
 @pytest.mark.parametrize('points,backbone', [('none', 'i3d'), ('drp', 'st3d')])
-def test_other_networks_run(tmp_path, data, points, backbone):
-    done = papermill('train_vld.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, preset='tiny', steps=4, data_root=data, points=points, backbone=backbone)
+def test_other_networks_run_from_another_ones_trunk(tmp_path, data, run, points, backbone):
+    done = papermill('train_vld.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, preset='tiny', steps=4, data_root=data, points=points, backbone=backbone, weights=run/'weights.safetensors')
     assert done.returncode == 0, done.stderr[-3000:]
+    assert 'tensors loaded, 0 missing' in (tmp_path/'o.ipynb').read_text()
     assert json.loads((tmp_path/'metrics.json').read_text())['steps'] == 4
 
 
@@ -108,6 +109,25 @@ def test_phantom_difficulty_runs(tmp_path, data, run):
     assert set(m['sensitivity_at_1fp']) == {'threshold', 'blobs', 'net'} and all(0 <= v <= 1 for v in m['sensitivity_at_1fp'].values())
     with_them, without = m['false_positives'], m['false_positives_without_look_alikes']
     assert m['look_alikes_cost'] == (round(1 - without / with_them, 4) if with_them else None)
+
+
+def test_vld_efficiency_runs(tmp_path):
+    done = papermill('vld_efficiency.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, depth=4, side=32, rounds=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    m = json.loads((tmp_path/'metrics.json').read_text())
+    nets, paper = m['networks'], {'2D': (8.9, 1280), '2.5D, slice by slice': (9.7, 1989), '3D': (18.7, 1626)}
+    for name, (parameters, gflops) in paper.items(): # the supplement's figures, counted
+        assert nets[name]['parameters, M'] == pytest.approx(parameters, rel=.02) and nets[name]['GFLOPs'] == pytest.approx(gflops, rel=.01), name
+    assert nets['P3DC ACS, literal']['GFLOPs'] == pytest.approx(904, abs=1) and nets['P3DC ACS, wider']['GFLOPs'] == pytest.approx(945, rel=.003)
+    assert m['difference'] < 1e-4 and (tmp_path/'cost.png').exists()
+
+
+def test_benchmarks_run(tmp_path):
+    done = papermill('benchmarks.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, depth=2, side=32, rounds=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    m = json.loads((tmp_path/'metrics.json').read_text())
+    assert m['p3dc']['difference'] < 1e-4 and set(m['against_25d']) == {'2.5D, slice by slice', '2.5D, shared', 'P3DC, plain', 'P3DC, fast'}
+    assert (tmp_path/'ratios.png').exists()
 
 
 def test_every_experiment_is_run_here():
