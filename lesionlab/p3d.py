@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['P3D_FPS', 'Flat', 'flatten_p3d', 'iou_pixels', 'hits_p3d', 'running_p3d', 'line_through', 'average_precision',
-           'p3d_evaluate']
+           'read_curve', 'p3d_evaluate']
 
 # %% ../nbs/09a_p3d.ipynb #p3d03
 from dataclasses import dataclass
@@ -112,6 +112,15 @@ def average_precision(
     step = np.flatnonzero(recall[1:] != recall[:-1])
     return float(np.sum((recall[step + 1] - recall[step]) * envelope[step + 1]))
 
+def read_curve(
+    x, y,  # (N,) points, x rising: false positives per volume and sensitivity
+    at,    # (K,) where to read it
+)->np.ndarray:
+    "Our interpolation: from nothing, along the highest points, and beyond the last one level."
+    x, y = np.concatenate([[0], x]), np.concatenate([[0 * y[0] if len(y) else 0.], y])
+    last = np.append(np.diff(x) > 0, True)
+    return np.interp(at, x[last], y[last])
+
 P3D_FPS = (.125, .25, .5, 1, 2, 4, 8, 16) # false positives per volume of the authors' evaluator
 
 # %% ../nbs/09a_p3d.ipynb #p3d10
@@ -135,11 +144,6 @@ def p3d_evaluate(
     last = np.append(np.diff(scores) != 0, True)[:len(scores)] if ours else np.ones(len(scores), bool) # ours: equal scores at once
     with np.errstate(divide='ignore', invalid='ignore'): recall, precision = tps[last] / np.float64(n), tps[last] / np.maximum(tps + fps_ap, 1e-300)[last]
     x = fps_froc[last] / len(flat.volumes)
-    sensitivity = _reached(x, recall, fps, n) if ours else line_through(x, recall, fps)
+    sensitivity = (read_curve if ours else line_through)(x, recall, fps)
     return dict(ap=average_precision(recall, precision), sensitivity=sensitivity.tolist(), n_lesions=n, n_volumes=len(flat.volumes),
                 scores=scores, tps=tps, fps_froc=fps_froc, fps_ap=fps_ap)
-
-def _reached(x, recall, fps, n):
-    "The highest recall with at most so many false positives per volume."
-    at = np.searchsorted(x, fps, side='right')
-    return np.concatenate([[0. if n else np.nan], recall])[at]
