@@ -62,6 +62,7 @@ class Trunk(nn.Module):
     def forward(self,
         x:Tensor, # (B, C, D, H, W), H and W multiples of 16
     ):            # three tensors (B, channels, D, H/s, W/s) with s = 4, 8, 16
+        if x.shape[3] % 16 or x.shape[4] % 16: raise ValueError(f'height and width must be multiples of 16, got {tuple(x.shape[3:])}')
         if self.training or not self.slices: c1, c2, x = self.front(x)
         else: c1, c2, x = (torch.cat(parts, 2) for parts in zip(*[self.front(s) for s in x.split(self.slices, 2)]))
         return c1, c2, self.block3(x)
@@ -119,6 +120,7 @@ class SliceBackbone(nn.Module):
     def forward(self,
         x:Tensor, # (B, 1, D, H, W), H and W multiples of 16
     )->Tensor:    # (B, out, D, H/4, W/4)
+        if x.shape[1] != 1: raise ValueError(f'slices and their neighbours are the channels: a volume of one channel is wanted, got {x.shape[1]}')
         depth, reach = x.shape[2], self.depth_margin - 1
         padded = F.pad(x, (0, 0, 0, 0, reach + 1, reach + 1), 'replicate')[:, 0]
         images = padded.unfold(1, 3, 1).permute(0, 1, 4, 2, 3)                       # around the slices -reach ... D + reach

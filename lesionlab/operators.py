@@ -39,7 +39,9 @@ def volume_numbers(value, name)->tuple:
 
 def read_padding(padding, block)->tuple:
     "(z, y, x) of one number, three, 'valid' or 'same', which is as far as the block reaches."
-    return {'same': block, 'valid': (0, 0, 0)}[padding] if isinstance(padding, str) else volume_numbers(padding, 'padding')
+    if not isinstance(padding, str): return volume_numbers(padding, 'padding')
+    if padding not in ('same', 'valid'): raise ValueError(f"padding is {padding!r}, but the words for it are 'same' and 'valid'")
+    return block if padding == 'same' else (0, 0, 0)
 
 def pad_by_mode(x, padding, mode)->tuple:
     "The volume padded in any way but with zeros, and the padding that is left for the convolution to do."
@@ -62,26 +64,30 @@ def conv_in_block(
 # %% ../nbs/19_operators.ipynb #operators12
 class ShiftedSum(torch.autograd.Function):
     "Move the answers of a kernel's positions to where they are felt, and add them up."
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx,
+    def forward(
         products, # (B, kh * kw, n, D, H, W), one for each position of the kernel
         moves,    # (z, y, x) of each position, as `view_moves` gives them
         spare,    # (z, y, x) voxels that the answer is longer to either side than the products; shorter where negative
     ):            # (B, n, D', H', W')
-        ctx.moves, ctx.spare, ctx.shape = moves, spare, products.shape
         size = [n + 2 * s for n, s in zip(products.shape[3:], spare)]
-        out = products.new_zeros(*products.shape[::2][:1], products.shape[2], *size)
-        for term, move in zip(products.unbind(1), moves):
+        out = products.new_zeros(len(products), products.shape[2], *size)
+        for i, move in enumerate(moves):
             to, of = ShiftedSum.overlap(size, products.shape[3:], [s - m for s, m in zip(spare, move)])
-            out[to] += term[of]
+            out[to] += products[:, i][of]
         return out
+
+    @staticmethod
+    def setup_context(ctx, inputs, output): ctx.shape, ctx.moves, ctx.spare = inputs[0].shape, *inputs[1:]
 
     @staticmethod
     def backward(ctx, grad):
         products = grad.new_zeros(ctx.shape)
-        for term, move in zip(products.unbind(1), ctx.moves):
+        for i, move in enumerate(ctx.moves):
             to, of = ShiftedSum.overlap(grad.shape[2:], ctx.shape[3:], [s - m for s, m in zip(ctx.spare, move)])
-            term[of] = grad[to]
+            products[:, i][of] = grad[to]
         return products, None, None
 
     @staticmethod
@@ -116,7 +122,7 @@ class ACSConv3d(nn.Module):
         self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, padding_mode
         self.kernel_size, self.dilation, self.stride = plane(kernel_size, 'kernel_size'), plane(dilation, 'dilation'), volume_numbers(stride, 'stride')
         if not all(k % 2 for k in self.kernel_size): raise ValueError(f'ACS needs odd kernels, got {self.kernel_size}')
-        high, wide = self.reach = tuple(d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation))
+        high, wide = (d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation))
         self.block = high, max(high, wide), wide
         self.padding = read_padding(padding, self.block)
         like = nn.Conv2d(in_channels, out_channels, self.kernel_size, groups=groups, bias=bias, padding_mode=padding_mode, device=device, dtype=dtype)
@@ -126,9 +132,10 @@ class ACSConv3d(nn.Module):
         return f'{self.in_channels}, {self.out_channels}, ' + ', '.join(f'{k}={getattr(self, k)}' for k in ('kernel_size', 'stride', 'padding', 'dilation', 'groups', 'padding_mode'))
 
     def forward(self,
-        x:Tensor, # (B, ci, D, H, W)
+        input:Tensor, # (B, ci, D, H, W), or one volume without B
     )->Tensor:    # (B, co, D', H', W')
-        x, padding = pad_by_mode(x, self.padding, self.padding_mode)
+        if input.dim() == 4: return self(input[None])[0]
+        x, padding = pad_by_mode(input, self.padding, self.padding_mode)
         if self.groups == 1: return torch.cat(self._views(x, padding), 1)
         if self.groups in (self.in_channels, self.out_channels): return torch.cat(self._depthwise(x, padding), 1)
         parts = [self._grouped(x, padding, view) for view in range(3) if acs_split(self.out_channels // self.groups)[view]]
@@ -157,10 +164,10 @@ def _views(self:ACSConv3d, x, padding):
     sizes = [n for n in acs_split(self.out_channels) if n]
     weights, biases = self.weight.split(sizes), [None] * 3 if self.bias is None else self.bias.split(sizes)
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if len(sizes) < 3 or sizes[1] > 8 or self.stride != (1, 1, 1) or x.device.type != 'cpu' or traced: # products would not pay
+    if len(sizes) < 3 or sizes[1] > 8 or self.in_channels < 8 or self.stride != (1, 1, 1) or x.device.type != 'cpu' or traced: # products would not pay
         return [self._view(x, view, w, b, padding) for view, (w, b) in enumerate(zip(weights, biases))]
     small = self._small_views(x, weights[1:], padding)
-    if self.bias is not None: small = [y + b.view(-1, 1, 1, 1) for y, b in zip(small, biases[1:])]
+    if self.bias is not None: small = [y + b.to(y.dtype).view(-1, 1, 1, 1) for y, b in zip(small, biases[1:])]
     return [self._view(x, 0, weights[0], biases[0], padding), *small]
 
 @patch
@@ -207,8 +214,9 @@ class ST3DConv(nn.Module):
         if fuse: nn.init.dirac_(self.fuse.weight)
 
     def forward(self,
-        x:Tensor, # (B, ci, D, H, W)
+        input:Tensor, # (B, ci, D, H, W), or one volume without B
     )->Tensor:    # (B, co, D', H', W'), or co + temporal channels
-        x, padding = pad_by_mode(x, self.padding, self.padding_mode)
+        if input.dim() == 4: return self(input[None])[0]
+        x, padding = pad_by_mode(input, self.padding, self.padding_mode)
         y = torch.cat([conv_in_block(x, c.weight, c.bias, self.block, padding, c.stride, c.dilation, c.groups) for c in (self.spatial, self.temporal)], 1)
         return y if self.fuse is None else self.fuse(y)

@@ -45,8 +45,9 @@ def read_weights(
     if not path.exists(): raise DataError(f'{path}: no such file; the hubs are {", ".join(HUBS[network])}')
     try: state = load_file(path) if path.suffix == '.safetensors' else torch.load(path, 'cpu', weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as e: raise DataError(f'{path}: can\'t be read as weights ({type(e).__name__})') from e
-    for inner in ('state_dict', 'model'): state = state.get(inner, state) if isinstance(state, dict) else {}
-    state = {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, torch.Tensor)}
+    for inner in ('state_dict', 'model'):
+        if isinstance(state, dict) and isinstance(state.get(inner), dict): state = state[inner]
+    state = {k.removeprefix('module.'): v for k, v in state.items() if isinstance(v, torch.Tensor)} if isinstance(state, dict) else {}
     if not state: raise DataError(f'{path}: holds no tensors by name')
     return state
 
@@ -96,7 +97,7 @@ def _load(net, source, network, name_of, first):
         if name_of(key): state[name_of(key)] = value
         else: left[part] = left.get(part, 0) + 1
     counters = {k: v for k, v in own.items() if 'num_batches' in k}
-    if first in state and state[first].shape[1] != own[first].shape[1]: state[first] = adapt_input(state[first], own[first].shape[1])
+    if first in state and state[first].dim() > 3 and state[first].shape[1] != own[first].shape[1]: state[first] = adapt_input(state[first], own[first].shape[1])
     same_kind = own.keys() == (counters | state).keys() and all(own[k].shape == v.shape for k, v in state.items())
     given, wanted = (state, own) if same_kind else (_flat(state), _flat(own))
     report = Loaded(str(source), len(given.keys() & wanted.keys()), sorted(wanted.keys() - given.keys() - counters.keys()), left)

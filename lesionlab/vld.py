@@ -102,9 +102,9 @@ class FastHead(nn.Module):
     def __init__(self, head:Head):
         super().__init__()
         conv, norm = head.conv
-        self.conv, self.outputs = head.conv, head.outputs
+        self.conv, self.outputs = copy.deepcopy(head.conv), copy.deepcopy(head.outputs)
         if not hasattr(conv, 'weight'): return # ST-3D, whose last convolution fuses two
-        self.conv = copy.copy(conv)
+        self.conv = self.conv[0]
         self.conv._parameters = dict(zip(('weight', 'bias'), map(nn.Parameter, folded_weights(conv, norm))))
 
     def forward(self, x, skip=()):
@@ -113,10 +113,10 @@ class FastHead(nn.Module):
 
 @patch
 def fast(self:VLD)->nn.Module: # with `forward` and `decode`
-    "A form of a trained net for inference."
+    "A form of a trained net for inference; it shares nothing with the net and is not for saving."
     new = copy.copy(self)
-    new._modules = dict(self._modules, trunk=FastTrunk(self.trunk), center=FastHead(self.center), extent=FastHead(self.extent))
-    return new.eval()
+    new._modules = dict(trunk=FastTrunk(self.trunk), fpn=copy.deepcopy(self.fpn), center=FastHead(self.center), extent=FastHead(self.extent))
+    return new.eval().requires_grad_(False)
 
 # %% ../nbs/30_vld.ipynb #vld14
 def _to_cells(boxes): return boxes / torch.tensor(STRIDE, device=boxes.device, dtype=boxes.dtype).repeat(2)

@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from lesionlab.backbones import densenet2d
-from lesionlab.layers import KINDS, acs_conv, convert_conv, convert_transposed, inflated_conv, st3d_conv
+from lesionlab.layers import KINDS, acs_conv, inflated_conv, st3d_conv, transposed_conv
 from lesionlab.operators import ACSConv3d, ST3DConv, acs_split
 from lesionlab.p3dc import adapt_first_conv, convert, load_2d, state_2d
 
@@ -53,7 +53,7 @@ def dense(layer, x, padding):
 
 
 @many
-@given(co=st.integers(1, 24), ci=st.integers(1, 4), kernel=KERNELS, stride=st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 2)),
+@given(co=st.integers(1, 24), ci=st.sampled_from([1, 2, 9]), kernel=KERNELS, stride=st.just((1, 1, 1)) | st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 2)),
        dilation=st.sampled_from([1, 2, (1, 2)]), padding=st.sampled_from(['same', 0, 1, (0, 1, 2)]), bias=st.booleans(), mode=MODES)
 def test_acs_is_one_convolution(co, ci, kernel, stride, dilation, padding, bias, mode):
     layer, x = ACSConv3d(ci, co, kernel, stride, padding, dilation, bias=bias, padding_mode=mode), torch.randn(2, ci, 13, 14, 15)
@@ -140,10 +140,10 @@ def test_layers_whose_views_would_differ_are_slicewise_and_listed(settings, slic
 def test_transposed_convolutions(n, s, p, out):
     conv = nn.ConvTranspose2d(3, 4, n, s, p, out)
     x = torch.randn(1, 3, 6, 5, 5)
-    same(convert_transposed(conv)(x), per_slice(conv, x))
+    for kind in KINDS: same(convert(conv, kind)(x), per_slice(conv, x))
     if n % s == 0 and s > 1: # every voxel is met by as many copies: the answer on a constant volume is the 2D one
         level = x[:, :, :1].expand(-1, -1, 8, -1, -1)
-        up = convert_transposed(conv, s)(level)
+        up = transposed_conv(conv)(level)
         same(up[:, :, n:-n], per_slice(conv, level).repeat_interleave(s, 2)[:, :, n:up.shape[2]-n])
 
 
@@ -244,3 +244,121 @@ def test_st3d_in_a_network_with_random_temporal_kernels_starts_as_the_2d_one():
     assert wide[5].weight.grad[:, 5:].abs().sum() > 0  # the new columns learn
     with pytest.raises(ValueError, match='concatenates'): convert(Custom(), 'st3d', fuse=False)
     with pytest.raises(ValueError, match='wider'): state_2d(wide)
+
+
+def net_of(*layers, forward): # a module whose forward is `forward(layers, x)`
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.l = nn.ModuleList(layers)
+        def forward(self, *a, **k): return forward(self.l, *a, **k)
+    return Net()
+
+
+@pytest.mark.parametrize('depth', [1, 5])
+def test_a_chain_that_ends_in_a_classifier(depth):
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3), nn.Softmax(dim=1), nn.BatchNorm1d(3)).eval()
+    x = torch.randn(2, 1, depth, 8, 8)
+    same(convert(net, 'slicewise')(x), torch.stack([net(s) for s in x.unbind(2)], 1))
+    assert convert(net, 'acs')(x).shape == (2, depth, 3)
+
+
+@pytest.mark.parametrize('reentrant', [True, False])
+@pytest.mark.parametrize('kind', ['slicewise', 'acs', 'i3d'])
+def test_gradient_checkpointing(kind, reentrant):
+    from torch.utils.checkpoint import checkpoint
+    layers = nn.Conv2d(1, 6, 3, padding=1), nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+    x, grads = torch.randn(2, 1, 3, 8, 8), []
+    for saved in (True, False):
+        net = convert(net_of(*layers, forward=lambda l, x: checkpoint(l[1], l[0](x), use_reentrant=reentrant) if saved else l[1](l[0](x))), kind)
+        net(x).square().mean().backward()
+        grads.append([p.grad for p in net.parameters()])
+    for a, b in zip(*grads): same(a, b)
+
+
+def test_five_axes_inside_a_network():
+    "A selective-kernel block stacks its branches and hands them to a child."
+    class Choice(nn.Module):
+        def forward(self, x): return (x * x.mean((3, 4), keepdim=True).softmax(1)).sum(1)
+    net = net_of(nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(2, 6, 5, padding=2), Choice(), nn.Conv2d(6, 2, 1), forward=lambda l, x: l[3](l[2](torch.stack([l[0](x), l[1](x)], 1))))
+    x = torch.randn(2, 2, 5, 8, 8)
+    same(convert(net, 'slicewise')(x), per_slice(net, x))
+
+
+@pytest.mark.parametrize('kernel', [2, 4])
+def test_one_sided_padding_of_even_kernels(kernel):
+    conv, x = nn.Conv2d(2, 3, kernel, padding='same'), torch.randn(1, 2, 4, 8, 8)
+    for kind in KINDS: same(convert(conv, kind)(x), per_slice(conv, x))
+
+
+def test_slices_that_are_mixed_are_an_error():
+    net = convert(net_of(nn.Conv2d(1, 4, 3, padding=1), forward=lambda l, x: l[0](torch.cat([x, x]))), 'i3d')
+    with pytest.raises(ValueError, match=r'l.0 is given 20 slices, where 2 volumes have \[5\] each'): net(torch.randn(2, 1, 5, 6, 6))
+    with pytest.raises(ValueError, match=r'wants volumes \(B, C, D, H, W\), got \(2, 1, 6, 6\)'): net(torch.randn(2, 1, 6, 6))
+
+
+def test_arguments_by_name_and_output_sizes():
+    net = net_of(nn.Conv2d(1, 4, 3, 2, 1), nn.ConvTranspose2d(4, 3, 3, 2, 1), forward=lambda l, x: l[1](l[0](input=x), output_size=x.shape[-2:]))
+    x = torch.randn(2, 1, 5, 9, 8)
+    same(convert(net, 'slicewise')(x), per_slice(net, x))
+    assert convert(net, 'i3d')(x).shape == (2, 3, 5, 9, 8)
+
+
+def test_several_inputs_and_outputs():
+    net = net_of(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(2, 4, 3, padding=1), forward=lambda l, pair, gain=1.: [(l[0](pair[0]) * gain, l[1](pair[1])), dict(mean=pair[0].mean((1, 2, 3)))])
+    a, b = torch.randn(2, 1, 5, 8, 8), torch.randn(2, 2, 5, 8, 8)
+    (u, v), rest = convert(net, 'st3d')([a, b], gain=2.)
+    same(u, per_slice(net.l[0], a) * 2); same(v, per_slice(net.l[1], b)); same(rest['mean'], a.mean((1, 3, 4)))
+
+
+@pytest.mark.parametrize('spoil, says', [
+    (lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 1, 3)), 'the network is a Parametrized.*made of others'),
+    (lambda: nn.Sequential(torch.nn.utils.prune.identity(nn.Conv2d(1, 1, 3), 'weight')), '0 is a Conv2d whose weight is made of others'),
+    (lambda: nn.Sequential(ACSConv3d(1, 1, 3)), '0 is a ACSConv3d: only 2D')])
+def test_what_cannot_be_converted_is_named(spoil, says):
+    import torch.nn.utils.prune
+    with pytest.raises(ValueError, match=says): convert(spoil())
+
+
+def test_layers_that_would_come_apart_are_refused():
+    tied = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)); tied[1].weight = tied[0].weight
+    with pytest.raises(ValueError, match='0 and 1 are two layers with one weight'): convert(tied)
+    listed = nn.Module(); listed.a = nn.Conv2d(1, 1, 3); listed.all = [listed.a]
+    with pytest.raises(ValueError, match='plain list'): convert(listed)
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    with pytest.raises(ValueError, match="0 and 2 are one layer, but are told to be acs and slicewise"): convert(nn.Sequential(conv, nn.ReLU(), conv), {'0': 'acs'})
+    with pytest.raises(ValueError, match="the kind of 1 is None"): convert(nn.Sequential(nn.ReLU(), conv), lambda name: None)
+
+
+def test_pools_over_the_volume_fit_a_squeeze_block():
+    net = net_of(nn.Conv2d(1, 6, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 6, 1), forward=lambda l, x: (y := l[0](x)) * l[2](l[1](y)).sigmoid())
+    x = torch.randn(2, 1, 5, 8, 8)
+    new = convert(net, 'slicewise', volume_pools=True)
+    y = per_slice(net.l[0], x)
+    same(new(x), y * F.conv3d(y.mean((2, 3, 4), keepdim=True), net.l[2].weight.unsqueeze(2), net.l[2].bias).sigmoid())
+
+
+def test_half_precision_and_second_derivatives():
+    layer, x = ACSConv3d(16, 20, 3, padding=1).float(), torch.randn(1, 16, 4, 6, 6, dtype=torch.float32)
+    with torch.autocast('cpu', torch.bfloat16): assert layer(x).dtype == torch.bfloat16
+    layer, x = layer.double(), x.double().requires_grad_()
+    g, = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    assert torch.autograd.grad(g.sum(), layer.weight)[0].abs().sum() > 0
+    def loss(w): return torch.func.functional_call(layer, {'weight': w, 'bias': layer.bias.detach()}, (x.detach(),)).square().sum()
+    same(torch.func.grad(loss)(layer.weight.detach()), torch.autograd.grad(layer(x.detach()).square().sum(), layer.weight)[0])
+
+
+def test_a_converted_network_compiles():
+    net, x = convert(Custom(), 'acs').eval(), torch.randn(2, 2, 3, 6, 6)
+    with torch.no_grad(): same(torch.compile(net, backend='eager')(x)['map'], net(x)['map'])
+
+
+@pytest.mark.parametrize('name', ['unet', 'attention', 'segresnet', 'efficientnet'])
+def test_networks_of_monai(name):
+    from monai.networks import nets
+    net = dict(unet=lambda: nets.UNet(2, 1, 2, (8, 16, 24), (2, 2), num_res_units=2, norm='batch'), attention=lambda: nets.AttentionUnet(2, 1, 2, (8, 16), (2,)),
+               segresnet=lambda: nets.SegResNet(2, init_filters=8, blocks_down=(1, 1), blocks_up=(1,)), efficientnet=lambda: nets.EfficientNetBN('efficientnet-b0', pretrained=False, spatial_dims=2, in_channels=1, num_classes=3))[name]().double().eval()
+    x = torch.randn(2, 1, 3, 32, 32)
+    truth = torch.stack([net(s) for s in x.unbind(2)], 1 if name == 'efficientnet' else 2)
+    torch.testing.assert_close(convert(net, 'slicewise')(x), truth, rtol=1e-8, atol=1e-8)
+    assert convert(net, 'acs')(x).shape == truth.shape
