@@ -169,10 +169,14 @@ def froc_figure(
     curves:dict,   # name: `evaluation.Froc`
     fp_max=8,      # right end of the axis
     title='FROC',
+    bands=None,    # name: (false positives per volume, low, high), of `intervals.froc_band`
 )->go.Figure:
     "Sensitivity over false positives per volume."
     fig = go.Figure()
     for name, c in curves.items():
+        if name in (bands or {}):
+            x, low, high = bands[name]
+            fig.add_scatter(x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), fill='toself', mode='none', opacity=.3, name=f'{name}, interval', showlegend=False)
         x = np.linspace(0, fp_max, 200)
         fig.add_scatter(x=x, y=c.at(x), name=f'{name}, IoU > {c.iou:g}', mode='lines')
     fig.update_layout(title=title, xaxis_title='false positives per volume', yaxis_title='sensitivity', yaxis_range=[0, 1], height=380, template='simple_white', margin=dict(t=40, b=40, l=50, r=10))

@@ -61,7 +61,7 @@ def test_rooms_import_one_way():
         used = [n.module.split('.')[-1] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or '').startswith('lesionlab.')]
         used += [a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == 'lesionlab' for a in n.names]
         for other in used: assert order[other] < number, f'{module} imports {other}'
-        if module != 'viz': assert 'viz' not in used, f'{module} imports viz'
+        if module != 'viz' and number < '60': assert 'viz' not in used, f'{module} imports viz' # reports and commands may
 
 
 def _settings():

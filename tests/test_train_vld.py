@@ -123,11 +123,18 @@ def test_vld_efficiency_runs(tmp_path):
 
 
 def test_benchmarks_run(tmp_path):
-    done = papermill('benchmarks.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, depth=2, side=32, rounds=1)
+    done = papermill('benchmarks.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, depth=2, side=32, rounds=1, evaluated=20)
     assert done.returncode == 0, done.stderr[-3000:]
     m = json.loads((tmp_path/'metrics.json').read_text())
     assert m['p3dc']['difference'] < 1e-4 and set(m['against_25d']) == {'2.5D, slice by slice', '2.5D, shared', 'P3DC, plain', 'P3DC, fast'}
     assert (tmp_path/'ratios.png').exists()
+
+
+def test_metric_concordance_runs(tmp_path):
+    done = papermill('metric_concordance.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, volumes=60, detectors=6)
+    assert done.returncode == 0, done.stderr[-3000:]
+    m = json.loads((tmp_path/'metrics.json').read_text())
+    assert m['simulated'] and all(-1 <= r <= 1 for r in m['pearson'].values()) and len(m['scores']['skill']) == 6
 
 
 def test_every_experiment_is_run_here():
