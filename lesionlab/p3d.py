@@ -57,25 +57,24 @@ def iou_pixels(
     area = [(v[:, 2] - v[:, 0] + 1) * (v[:, 3] - v[:, 1] + 1) for v in (a, b)]
     with np.errstate(divide='ignore', invalid='ignore'): return inter / (area[0] + area[1] - inter)
 
-def _places(at, other):
-    "One number for each (volume, z) of two arrays."
-    zs = np.unique(np.concatenate([at[:, 1], other[:, 1]]))
-    return tuple(v[:, 0].astype(np.int64) * (len(zs) + 1) + np.searchsorted(zs, v[:, 1]) for v in (at, other))
-
 def hits_p3d(
     flat:Flat,
     iou=.5,   # at least
 ):            # (H,) tracklet and (H,) mark of each hit
     "Which tracklet hits which mark (Lesion Harvester, sec. IV-C: P3D)."
-    here, there = _places(flat.mark_at, flat.box_at)
-    order = np.argsort(here, kind='stable')
-    low, high = (np.searchsorted(here[order], there, side) for side in ('left', 'right'))
-    box = np.flatnonzero(high > low)
-    _, first = np.unique(flat.track[box] * (there.max(initial=0) + 1) + there[box], return_index=True) # of several boxes of a tracklet on a slice
-    box = box[np.sort(first)]
-    n = (high - low)[box]
+    zs = np.unique(flat.mark_at[:, 1])                                    # a place is a volume and a slice that has marks
+    if not len(zs) or not len(flat.boxes): return np.zeros(0, int), np.zeros(0, int)
+    here = flat.mark_at[:, 0].astype(int) * len(zs) + np.searchsorted(zs, flat.mark_at[:, 1])
+    order, count = np.argsort(here, kind='stable'), np.bincount(here, minlength=len(flat.volumes) * len(zs))
+    z = np.searchsorted(zs, flat.box_at[:, 1]).clip(max=len(zs) - 1)
+    box = np.flatnonzero(zs[z] == flat.box_at[:, 1])
+    there = flat.box_at[box, 0].astype(int) * len(zs) + z[box]
+    box, there = box[count[there] > 0], there[count[there] > 0]
+    _, first = np.unique(flat.track[box] * len(count) + there, return_index=True) # of several boxes of a tracklet on a slice
+    box, there = box[np.sort(first)], there[np.sort(first)]
+    n, start = count[there], (np.cumsum(count) - count)[there]
     rank = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
-    box, mark = np.repeat(box, n), order[np.repeat(low[box], n) + rank]
+    box, mark = np.repeat(box, n), order[np.repeat(start, n) + rank]
     hit = iou_pixels(flat.boxes[box], flat.marks[mark]) >= iou
     return flat.track[box[hit]], mark[hit]
 
