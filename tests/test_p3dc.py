@@ -369,5 +369,4 @@ def test_the_full_third_block_inflated_holds_the_2d_answer_24_slices_from_the_en
     net, level = convert(flat, {'denseblock3.*': 'i3d'}, slices=False), torch.randn(1, 1, 1, 32, 32).expand(-1, -1, 53, -1, -1)
     with torch.no_grad(): answer, truth = net(level), per_slice(flat, level)
     torch.testing.assert_close(answer[:, :, 24:-24], truth[:, :, 24:-24], rtol=1e-7, atol=1e-9)
-    assert (answer[:, :, 23] - truth[:, :, 23]).abs().max() > (answer[:, :, 24] - truth[:, :, 24]).abs().max()
     assert (answer[:, :, 0] - truth[:, :, 0]).abs().max() > 1e-3
