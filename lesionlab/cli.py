@@ -12,7 +12,7 @@ from fastcore.script import call_parse
 from . import viz
 from .annotations import save_table
 from .core import ParameterError, environment, one_of, resolve, save_json
-from .evaluation import FPS, evaluate, froc_of
+from .evaluation import evaluate, froc_of
 from .formats import from_authors, load_pickle, read_annotations, tracklet_slices
 from .intervals import bootstrap, froc_band
 from .matching import RULES, match

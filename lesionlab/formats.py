@@ -108,5 +108,7 @@ def read_annotations(
     "Lesions from any file that is known."
     path = Path(path)
     if path.suffix == '.pkl': return from_authors(load_pickle(path), str(path))
-    if path.suffix == '.csv' and path.exists() and 'Key_slice_index' in path.open().readline(): return from_dl_info(path)
+    if path.suffix == '.csv' and path.exists():
+        with path.open() as f: is_info = 'Key_slice_index' in f.readline()
+        if is_info: return from_dl_info(path)
     return load_table(path)

@@ -90,7 +90,8 @@ def paired_test(
         exchanged.append(both.figures(every, fps, first.astype(int)) - both.figures(every, fps, 1 - first))
     extreme = (np.abs(exchanged) >= np.abs(difference) - 1e-12).sum(0)
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return pd.DataFrame(dict(difference=difference, low=low, high=high, p=(1 + extreme) / (1 + rounds)), index=figure_names(fps))
+    p = np.where(np.isnan(difference), np.nan, (1 + extreme) / (1 + rounds)) # a figure that one of them lacks can't be tested
+    return pd.DataFrame(dict(difference=difference, low=low, high=high, p=p), index=figure_names(fps))
 
 def froc_band(
     m:Matched,

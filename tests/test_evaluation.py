@@ -140,6 +140,14 @@ def test_permutation_test_is_fair():
     assert small <= 13
 
 
+def test_a_figure_that_is_missing_is_not_significant():
+    "No threshold of either is precise enough: there is no difference to test."
+    truth = pd.DataFrame([dict(volume=f'{v:06d}_01', **dict(zip(BOX, [0, 0, 0, 10, 10, 10]))) for v in range(10)])
+    wrong = match(truth.assign(x1=500., x2=510., score=1.), truth)
+    table = paired_test(wrong, wrong, rounds=50)
+    assert table.p[[n for n in table.index if 'precision' in n]].isna().all() and (table.p[['AP', 'mean sensitivity']] == 1).all()
+
+
 def test_all_released_kinds(real_data):
     folder = real_data/'deeplesion'
     full = read_annotations(folder/'Revised-Train744.pkl')
