@@ -26,6 +26,7 @@ def densenet2d(
 # %% ../nbs/21_backbones.ipynb #backbone08
 LATERALS = ('blocks', 'transitions') # where the pyramid takes the first two maps: behind the blocks, or behind the transitions, not yet pooled
 
+# %% ../nbs/21_backbones.ipynb #backbone08bx
 class Trunk(nn.Module):
     "DenseNet whose blocks 1 and 2 are slice-wise and whose block 3 is pseudo 3D."
     def __init__(self,

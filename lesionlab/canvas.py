@@ -119,6 +119,7 @@ def curve(
 
 def _unit(v): return v / np.sqrt((v*v).sum(1, keepdims=True))
 
+# %% ../nbs/03a_canvas.ipynb #canvas15bx
 def grow(
     rng,           # numpy generator
     roots,         # (N, 3) z y x where the branches start, mm

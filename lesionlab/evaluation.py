@@ -50,6 +50,7 @@ def froc_of(m:Matched)->Froc:
     sensitivity = tp / n if n else np.full(len(tp), np.nan)
     return Froc(fp / len(m.volumes), sensitivity, np.concatenate([[np.inf], m.detections.score.to_numpy()[last]]), n, len(m.volumes), m.iou, m.rule)
 
+# %% ../nbs/10_evaluation.ipynb #evaluati05bx
 def froc(
     detections:pd.DataFrame, # table of lesions with scores
     truth:pd.DataFrame,      # table of lesions; a row without a box for a lesion-free volume
@@ -120,6 +121,7 @@ def by_stratum(
         out[name] = row
     return pd.DataFrame(out).T
 
+# %% ../nbs/10_evaluation.ipynb #evaluati14bx
 def _own(m, mine, own_size):
     "Detections as one stratum sees them: hits on its lesions, and false positives of its own size."
     found = np.bincount(m.lesions.by[mine & (m.lesions.by >= 0)], minlength=len(m.detections))

@@ -63,6 +63,7 @@ def _kind(data):
     if isinstance(some, dict): return _marks
     return _tracklets if isinstance(some[0][0], (tuple, list)) else _boxes
 
+# %% ../nbs/07_formats.ipynb #formats09bx
 def from_authors(
     data:dict,        # what `load_pickle` gives
     where='the data', # its name in messages
@@ -102,6 +103,7 @@ def from_dl_info(
     table[SPACING] = spacing[:, ::-1]
     return annotation_table(table.assign(coarse_type=info.Coarse_lesion_type), str(path))
 
+# %% ../nbs/07_formats.ipynb #formats09cx
 def read_annotations(
     path, # a released pickle, DL_info*.csv, or a table of lesions as .csv or .parquet
 )->pd.DataFrame:

@@ -99,6 +99,7 @@ def inside(boxes, scores, points, shape):
     keep = (boxes[:, 3:] > boxes[:, :3]).all(1)
     return boxes[keep], scores[keep], None if points is None else points[keep]
 
+# %% ../nbs/41_inference.ipynb #inferenc17bx
 def predict_cases(
     model:nn.Module, cases, preprocessing:Preprocessing, # as in `predict`; cases of `dataset.find_cases`
     cache=None,  # folder for decoded PNG series

@@ -93,6 +93,7 @@ def paired_test(
     p = np.where(np.isnan(difference), np.nan, (1 + extreme) / (1 + rounds)) # a figure that one of them lacks can't be tested
     return pd.DataFrame(dict(difference=difference, low=low, high=high, p=p), index=figure_names(fps))
 
+# %% ../nbs/10a_intervals.ipynb #interval06bx
 def froc_band(
     m:Matched,
     fps,         # (K,) false positives per volume

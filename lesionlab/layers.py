@@ -50,6 +50,7 @@ def inflated_conv(
     new = kind(conv.in_channels, conv.out_channels, (depth, *conv.kernel_size), (depth_stride, *conv.stride), padding, (d, *conv.dilation), **_common(conv))
     return _fill(new, conv, conv.weight.unsqueeze(2).expand(-1, -1, depth, -1, -1) / depth)
 
+# %% ../nbs/19a_layers.ipynb #layers05bx
 def acs_conv(
     conv:nn.Conv2d,
     depth_stride=1,

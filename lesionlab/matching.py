@@ -88,6 +88,7 @@ def patients_of(
     named = table.volume.str.extract(r'^(\d{6})_', expand=False).fillna(table.volume).to_numpy()
     return np.where(own != '', own, named)
 
+# %% ../nbs/09b_matching.ipynb #matching08bx
 def match(
     detections:pd.DataFrame, # table of lesions with scores
     truth:pd.DataFrame,      # table of lesions; a row without a box for a lesion-free volume

@@ -96,6 +96,7 @@ class ShiftedSum(torch.autograd.Function):
         spans = [(max(0, o), min(n, m + o)) for n, m, o in zip(size, other, offsets)]
         return (..., *(slice(a, max(a, b)) for a, b in spans)), (..., *(slice(a - o, max(a, b) - o) for (a, b), o in zip(spans, offsets)))
 
+# %% ../nbs/19_operators.ipynb #operators12bx
 def view_moves(
     kernel, dilation, # (height, width) of the 2D kernel
     view:int,         # index in `VIEWS`: the axis that it does not see
@@ -178,6 +179,7 @@ def _depthwise(self:ACSConv3d, x, padding):
     parts = zip(share(x, self.in_channels), share(self.weight, self.out_channels), share(self.bias, self.out_channels), sizes)
     return [self._view(x, view, w, b, padding, n) for view, (x, w, b, n) in enumerate(parts)]
 
+# %% ../nbs/19_operators.ipynb #operators16bx
 @patch
 def _grouped(self:ACSConv3d, x, padding, view):
     "One view of every group, (B, groups, n, D, H, W)."

@@ -111,6 +111,7 @@ def average_precision(
     step = np.flatnonzero(recall[1:] != recall[:-1])
     return float(np.sum((recall[step + 1] - recall[step]) * envelope[step + 1]))
 
+# %% ../nbs/09a_p3d.ipynb #p3d09bx
 def read_curve(
     x, y,  # (N,) points, x rising: false positives per volume and sensitivity
     at,    # (K,) where to read it

@@ -106,6 +106,7 @@ def _kind_of(kind, names):
         return k
     return of
 
+# %% ../nbs/20_p3dc.ipynb #p3dc08bx
 def _check(model):
     "Refuse what can't be converted before anything is."
     shared = {}

@@ -107,6 +107,7 @@ def _load(net, source, network, name_of, first):
     print(report)
     return report
 
+# %% ../nbs/21b_pretrained.ipynb #pretrained10bx
 def load_trunk(
     model:nn.Module, # a `Trunk`, or a detector that has one; changed in place
     source,          # as in `read_weights`; a lesionlab checkpoint gives its trunk
