@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['LesionlabError', 'DataError', 'ParameterError', 'one_of', 'repo_root', 'resolve', 'atomic_path', 'save_json',
-           'load_json', 'map_jobs', 'seed_everything', 'pick_device', 'read_parameters', 'git_commit', 'environment']
+           'load_json', 'map_jobs', 'seed_everything', 'pick_device', 'read_parameters', 'git_commit', 'environment',
+           'command']
 
 # %% ../nbs/00_core.ipynb #core03
-import ast, json, os, platform, shutil, subprocess
+import ast, json, os, platform, shutil, subprocess, sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import wraps
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -145,3 +147,13 @@ def environment()->dict:
                 machine=dict(system=platform.system(), processor=platform.machine(), cores=os.cpu_count(),
                              gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None),
                 commit=git_commit())
+
+# %% ../nbs/00_core.ipynb #core24b
+def command(function):
+    "A function as a command line (fastcore's `call_parse`), our errors one line each and exit code 2."
+    from fastcore.script import call_parse
+    @wraps(function)
+    def run(*args, **kwargs):
+        try: return function(*args, **kwargs)
+        except LesionlabError as e: print(f'error: {e}', file=sys.stderr); sys.exit(2)
+    return call_parse(run)

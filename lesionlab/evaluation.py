@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FPS', 'VLD_FPS', 'PRECISIONS', 'SIZES', 'Froc', 'score_steps', 'froc_of', 'froc', 'precision_recall', 'ap_of',
-           'recall_at_precision', 'in_plane_side', 'size_strata', 'by_stratum', 'evaluate', 'froc_table']
+           'recall_at_precision', 'in_plane_side', 'size_strata', 'stratum', 'by_stratum', 'evaluate', 'froc_table']
 
 # %% ../nbs/10_evaluation.ipynb #evaluati03
 from dataclasses import dataclass
@@ -97,35 +97,45 @@ def in_plane_side(
 def size_strata(
     table:pd.DataFrame, # table of lesions
     spacing=None,       # as in `in_plane_side`
-    edges=SIZES,        # mm
+    edges=SIZES,        # mm; below the first and above the last are strata, too
 )->np.ndarray:          # (N,) text such as '20-50 mm'
     "The size stratum of each lesion (VLD, Table 2)."
+    edges = np.unique([0., *edges, np.inf])
     side, names = in_plane_side(table, spacing), [f'> {a:g} mm' if np.isinf(b) else f'{a:g}-{b:g} mm' for a, b in zip(edges, edges[1:])]
     return np.array(['' if np.isnan(v) else names[np.searchsorted(edges, v, side='right') - 1] for v in side])
 
+def stratum(
+    m:Matched,
+    of_lesions,    # (len(m.lesions),) stratum of each
+    of_detections, # (rows of the table of detections,) stratum of each
+    name,          # of the stratum
+)->Matched:        # hits on its lesions alone, and false positives of its own; `froc_of` and `intervals.bootstrap` take it as any other
+    "Detections as one stratum sees them."
+    mine, theirs = np.asarray(of_lesions) == name, np.asarray(of_detections) == name
+    found = np.bincount(m.lesions.by[mine & (m.lesions.by >= 0)], minlength=len(m.detections))
+    detections, lesions = m.detections.assign(found=found, false_positive=m.detections.false_positive & theirs[m.detections.row]), m.lesions[mine]
+    detections = detections[(found > 0) | theirs[m.detections.row]]
+    count = lambda t: t.groupby('volume').size().reindex(m.volumes.volume, fill_value=0).to_numpy()
+    volumes = m.volumes.assign(lesions=count(lesions), found=count(lesions[lesions.by >= 0]), false_positives=count(detections[detections.false_positive]))
+    return Matched(detections.reset_index(drop=True), lesions, volumes, m.rule, m.iou)
+
+# %% ../nbs/10_evaluation.ipynb #evaluati14bx
 def by_stratum(
     m:Matched,
     of_lesions,     # (len(m.lesions),) stratum of each
     of_detections=None, # (rows of the table of detections,) stratum of each; without it there is no FROC of its own
     fps=(1.,),      # false positives per volume
 )->pd.DataFrame:    # a row a stratum: lesions, share, and the sensitivity both ways at each of `fps`
-    "Sensitivity of strata, at the threshold of all and by their own FROC."
+    "Sensitivity of strata, at the threshold of all (the lowest with at most so many false positives) and by their own FROC (interpolated)."
     of_lesions, whole, out = np.asarray(of_lesions), froc_of(m), {}
     for name in sorted(set(of_lesions)):
         mine = of_lesions == name
         row = dict(lesions=int(mine.sum()), share=mine.mean())
         for f in fps: row[f'at {f:g} FP of all'] = float((m.lesions.score[mine] >= whole.threshold(f)).mean())
         if of_detections is not None:
-            own = Matched(_own(m, mine, np.asarray(of_detections) == name), m.lesions[mine], m.volumes, m.rule, m.iou)
-            for f, s in zip(fps, froc_of(own).at(fps)): row[f'at {f:g} FP of its own'] = float(s)
+            for f, s in zip(fps, froc_of(stratum(m, of_lesions, of_detections, name)).at(fps)): row[f'at {f:g} FP of its own'] = float(s)
         out[name] = row
     return pd.DataFrame(out).T
-
-# %% ../nbs/10_evaluation.ipynb #evaluati14bx
-def _own(m, mine, own_size):
-    "Detections as one stratum sees them: hits on its lesions, and false positives of its own size."
-    found = np.bincount(m.lesions.by[mine & (m.lesions.by >= 0)], minlength=len(m.detections))
-    return m.detections.assign(found=found, false_positive=m.detections.false_positive & own_size[m.detections.row])
 
 # %% ../nbs/10_evaluation.ipynb #evaluati17
 def evaluate(

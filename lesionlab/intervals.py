@@ -8,7 +8,8 @@ __all__ = ['figure_names', 'bootstrap', 'paired_test', 'froc_band']
 # %% ../nbs/10a_intervals.ipynb #interval03
 from dataclasses import dataclass
 import numpy as np, pandas as pd
-from .core import DataError
+from .annotations import BOX
+from .core import DataError, ParameterError
 from .evaluation import FPS, PRECISIONS, VLD_FPS
 from .matching import Matched
 from .p3d import average_precision, read_curve
@@ -27,7 +28,8 @@ class _Sorted:
         w = weight[self.volume] if own is None else own
         tp, fp, wrong = ((v * w).cumsum()[self.last] for v in (self.found, self.false_positive, self.wrong))
         n, volumes = (self.lesions * weight).sum(), weight.sum()
-        with np.errstate(divide='ignore', invalid='ignore'): recall, precision = tp / np.float64(n), tp / np.maximum(tp + wrong, 1)
+        if not n or not volumes: return np.full(len(fps) + 2 + len(PRECISIONS), np.nan)
+        recall, precision = tp / n, tp / np.maximum(tp + wrong, 1)
         curve = read_curve(fp / volumes, recall, (*fps, *VLD_FPS))
         at = [recall[precision >= p].max(initial=-1) for p in PRECISIONS]
         return np.array([*curve[:len(fps)], curve[len(fps):].mean(), average_precision(recall, precision), *(np.nan if a < 0 else a for a in at)])
@@ -36,13 +38,17 @@ def figure_names(fps)->list:
     "What `figures` holds."
     return [*(f'sensitivity at {f:g} FP' for f in fps), 'mean sensitivity', 'AP', *(f'recall at precision {p:.0%}' for p in PRECISIONS)]
 
+def _check_same(a, b):
+    "`DataError` for two detectors that were not held against one truth by one rule."
+    if (a.rule, a.iou) != (b.rule, b.iou): raise DataError(f'one detector was matched by {a.rule} at {a.iou:g}, the other by {b.rule} at {b.iou:g}')
+    def key(m): return sorted(map(tuple, m.lesions[['volume', *BOX]].to_numpy()))
+    if set(a.volumes.volume) != set(b.volumes.volume) or key(a) != key(b): raise DataError('the two detectors were held against different truths')
+
 def _sort(*matched):
-    "One or more detectors' detections on the same volumes, in one order of scores; and whose each is."
+    "One or more detectors' detections on the same volumes, by falling score (of several: by rank among their own), and whose each is."
     volumes = matched[0].volumes
     place = pd.Series(np.arange(len(volumes)), volumes.volume)
-    for m in matched[1:]:
-        if set(m.volumes.volume) != set(volumes.volume) or len(m.lesions) != len(matched[0].lesions): raise DataError('the two detectors were held against different truths')
-    d = pd.concat([m.detections.assign(whose=i) for i, m in enumerate(matched)], ignore_index=True)
+    d = pd.concat([m.detections.assign(whose=i, score=-m.detections.score.rank(ascending=False) if matched[1:] else m.detections.score) for i, m in enumerate(matched)], ignore_index=True)
     order = np.argsort(-d.score.to_numpy(float), kind='stable')
     d = d.iloc[order]
     last = np.flatnonzero(np.append(np.diff(d.score.to_numpy(float)) != 0, True)[:len(d)])
@@ -60,14 +66,31 @@ def bootstrap(
     rounds=1000, # of drawing patients
     seed=0,
     level=.95,   # of the interval
-)->pd.DataFrame: # a row a figure: value, low, high
-    "Every figure with its interval over patients (percentile bootstrap)."
+)->pd.DataFrame: # a row a figure: value, low, high, and the share of rounds that have the figure
+    "Every figure with its interval over patients (percentile bootstrap); none for a figure that is missing, or from one patient."
+    _check_rounds(m, rounds, seed, level)
     s, _ = _sort(m)
     draws = _draws(s.patient.max() + 1, rounds, seed)
     drawn = np.array([s.figures(w[s.patient], fps) for w in draws])
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0) if np.isfinite(drawn).any() else (np.full(drawn.shape[1], np.nan),) * 2
-    return pd.DataFrame(dict(value=s.figures(np.ones(len(s.patient)), fps), low=low, high=high), index=figure_names(fps))
+    value = s.figures(np.ones(len(s.patient)), fps)
+    low, high = _interval(drawn, level, np.isfinite(value) & (s.patient.max() > 0))
+    return pd.DataFrame(dict(value=value, low=low, high=high, share=np.isfinite(drawn).mean(0)), index=figure_names(fps))
 
+def _check_rounds(m, rounds, seed, level):
+    "`ParameterError` for what no interval can be drawn with."
+    if rounds < 1: raise ParameterError(f'rounds is {rounds}, but must be 1 or more')
+    if seed < 0: raise ParameterError(f'seed is {seed}, but must be 0 or more')
+    if not 0 < level < 1: raise ParameterError(f'level is {level}, but must be between 0 and 1')
+    if not len(m.volumes): raise DataError('the truth names no volume')
+
+def _interval(drawn, level, known):
+    "Ends of the interval of each column that is known; NaN of others."
+    out = np.full((2, drawn.shape[1]), np.nan)
+    known = known & np.isfinite(drawn).any(0)
+    if known.any(): out[:, known] = np.nanquantile(drawn[:, known], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return out
+
+# %% ../nbs/10a_intervals.ipynb #interval06c
 def paired_test(
     a:Matched, b:Matched, # two detectors on the same truth
     fps=FPS,     # false positives per volume
@@ -75,7 +98,8 @@ def paired_test(
     seed=0,
     level=.95,
 )->pd.DataFrame: # a row a figure: difference (a - b), low, high, p
-    "Whether one detector is better: the difference with its interval over patients, and the p of a permutation test that exchanges the detectors patient by patient."
+    "Whether one detector is better: the difference with its interval over patients, and the p of a permutation test that exchanges the detectors patient by patient, detections by rank among their detector's own."
+    _check_rounds(a, rounds, seed, level); _check_same(a, b)
     (one, _), (two, _), (both, whose) = _sort(a), _sort(b), _sort(a, b)
     align = pd.Series(np.arange(len(b.volumes)), b.volumes.volume).reindex(a.volumes.volume).to_numpy()
     def weigh_b(w): out = np.empty_like(w); out[align] = w; return out
@@ -88,9 +112,9 @@ def paired_test(
         swap = rng.integers(0, 2, one.patient.max() + 1)[both.patient][both.volume]
         first = swap == whose # detections that are the first detector's after the exchange
         exchanged.append(both.figures(every, fps, first.astype(int)) - both.figures(every, fps, 1 - first))
-    extreme = (np.abs(exchanged) >= np.abs(difference) - 1e-12).sum(0)
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    p = np.where(np.isnan(difference), np.nan, (1 + extreme) / (1 + rounds)) # a figure that one of them lacks can't be tested
+    extreme, counted = (np.abs(exchanged) >= np.abs(difference) - 1e-12).sum(0), np.isfinite(exchanged).sum(0)
+    low, high = _interval(drawn, level, np.isfinite(difference) & (one.patient.max() > 0))
+    p = np.where(np.isnan(difference), np.nan, (1 + extreme) / (1 + counted)) # a figure that one of them lacks can't be tested
     return pd.DataFrame(dict(difference=difference, low=low, high=high, p=p), index=figure_names(fps))
 
 # %% ../nbs/10a_intervals.ipynb #interval06bx

@@ -8,8 +8,9 @@ __all__ = ['RULES', 'Matched', 'patients_of', 'match']
 # %% ../nbs/09b_matching.ipynb #matching03
 from dataclasses import dataclass
 import numpy as np, pandas as pd
-from .annotations import BOX
-from .core import DataError, one_of
+from .annotations import BOX, annotation_table
+from .boxes import box_slices
+from .core import DataError, ParameterError, one_of
 
 # %% ../nbs/09b_matching.ipynb #matching05
 RULES = {'3d': .3, 'p3d': .5, 'p3d extent': .5, 'recist 2d': .5} # rule: its usual threshold
@@ -40,12 +41,14 @@ def _overlap(a, b, axes):
 # %% ../nbs/09b_matching.ipynb #matching07
 def _slices(detections, slices):
     "(K, 6) boxes slice by slice, (K,) the detection each belongs to, (K,) its slice."
-    if slices is not None: return slices[BOX].to_numpy(float), slices.detection.to_numpy(int), np.floor(slices.z1.to_numpy(float)).astype(int)
-    boxes = detections[BOX].to_numpy(float)
-    first = np.ceil(boxes[:, 0] - .5).astype(int)                         # slices whose middle lies within
-    n = np.maximum(np.ceil(boxes[:, 3] - .5).astype(int) - first, 0)
-    of = np.repeat(np.arange(len(boxes)), n)
-    return boxes[of], of, np.repeat(first, n) + np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
+    if slices is None:
+        boxes = detections[BOX].to_numpy(float)
+        of, z = box_slices(boxes)
+        return boxes[of], of, z
+    of, z = slices.detection.to_numpy(int), np.floor(slices.z1.to_numpy(float)).astype(int)
+    _, first = np.unique(np.stack([of, z]), axis=1, return_index=True)    # of several boxes on a slice
+    first = np.sort(first)
+    return slices[BOX].to_numpy(float)[first], of[first], z[first]
 
 def _hits(rule, iou, detections, lesions, slices):
     "(H,) detection and (H,) lesion of each hit."
@@ -64,8 +67,7 @@ def _hits(rule, iou, detections, lesions, slices):
     low, wide = min(z.min(initial=0), zs.min(initial=0)), max(z.max(initial=0), zs.max(initial=0)) + 1
     d, l = _pairs(here * (wide - low) + zs - low, np.where(there[of] < 0, -1, there[of] * (wide - low) + z - low))
     hit = _overlap(boxes[d], theirs[l], [1, 2]) >= iou
-    pairs = np.unique(np.stack([of[d[hit]], l[hit]]), axis=1)             # a detection with two boxes on a slice
-    return pairs[0], pairs[1]
+    return of[d[hit]], l[hit]
 
 # %% ../nbs/09b_matching.ipynb #matching08
 def _as_pictures(detections, lesions, volumes, slices):
@@ -74,10 +76,10 @@ def _as_pictures(detections, lesions, volumes, slices):
     marked = {(v, z) for v, z in zip(lesions.volume, zs)}
     boxes, of, z = _slices(detections, slices)
     keep = [i for i, (o, s) in enumerate(zip(of, z)) if (detections.volume.iat[o], s) in marked]
-    cut = detections.iloc[of[keep]].assign(**dict(zip(BOX, boxes[keep].T)), row=of[keep])
+    cut = detections.iloc[of[keep]].assign(**dict(zip(BOX, boxes[keep].T)))
     cut['z1'], cut['z2'], cut['volume'] = z[keep], z[keep] + 1, [f'{v} {s}' for v, s in zip(cut.volume, z[keep])]
-    lesions = lesions.assign(volume=[f'{v} {s}' for v, s in zip(lesions.volume, zs)])
-    pictures = lesions.drop_duplicates('volume')[['volume', 'patient']]
+    lesions = lesions.assign(volume=[f'{v} {s}' for v, s in zip(lesions.volume, zs)], name=lesions.volume, slice=zs)
+    pictures = lesions.drop_duplicates('volume')[['volume', 'patient', 'name', 'slice']]
     return cut.reset_index(drop=True), lesions, pictures
 
 def patients_of(
@@ -89,6 +91,20 @@ def patients_of(
     return np.where(own != '', own, named)
 
 # %% ../nbs/09b_matching.ipynb #matching08bx
+def _check(detections, truth):
+    "`DataError` for detections that can't be held against the truth."
+    if not len(truth): raise DataError('the truth names no volume')
+    unknown = set(detections.volume) - set(truth.volume)
+    if unknown: raise DataError(f'the detections name volume {sorted(unknown)[0]}, which the truth does not know')
+    bad = ~np.isfinite(detections.score.to_numpy())
+    if bad.any(): raise DataError(f'a detection in volume {detections.volume[bad].iloc[0]} has no score, or an infinite one')
+
+def _rows_with_boxes(detections, slices):
+    "The place of each slice's detection among those that have a box."
+    place = pd.Series(np.arange(len(detections)), detections.row.to_numpy()).reindex(slices.detection).to_numpy()
+    if np.isnan(place).any(): raise DataError(f'the slices name detection {slices.detection[np.isnan(place)].iloc[0]}, which has no box in the table of detections')
+    return place.astype(int)
+
 def match(
     detections:pd.DataFrame, # table of lesions with scores
     truth:pd.DataFrame,      # table of lesions; a row without a box for a lesion-free volume
@@ -96,16 +112,17 @@ def match(
     rule='3d',               # one of `RULES`
     slices=None,             # table of boxes slice by slice: `detection` (row in `detections`) and the box; for `p3d` and `recist 2d`
 )->Matched:
-    "Hold every detection against the truth of its volume; `DataError` for one in a volume that the truth does not name."
+    "Hold every detection against the truth of its volume; `DataError` for one in a volume that the truth does not name, or without a finite score."
     one_of('rule', rule, RULES)
     iou = RULES[rule] if iou is None else iou
-    detections = detections.reset_index(drop=True)
-    detections = detections.assign(row=np.arange(len(detections)), score=detections.score.astype(float) if 'score' in detections else 1.)[detections.z1.notna()]
-    truth = truth.reset_index(drop=True).assign(patient=patients_of(truth))
-    unknown = set(detections.volume) - set(truth.volume)
-    if unknown: raise DataError(f'detections name volume {sorted(unknown)[0]}, which the truth does not know')
-    if slices is not None: slices = slices.assign(detection=pd.Series(np.arange(len(detections)), detections.row.to_numpy()).reindex(slices.detection).to_numpy())
+    if not 0 <= iou <= 1: raise ParameterError(f'iou is {iou}, but must be between 0 and 1')
+    detections, truth = annotation_table(detections, 'the detections'), annotation_table(truth, 'the truth')
+    detections = detections.assign(row=np.arange(len(detections)))[detections.z1.notna()]
+    truth['patient'] = patients_of(truth)
+    _check(detections, truth)
+    if slices is not None: slices = slices.assign(detection=_rows_with_boxes(detections, slices))
     lesions, volumes = truth[truth.z1.notna()].reset_index(drop=True), truth.drop_duplicates('volume')[['volume', 'patient']]
+    if rule == 'recist 2d' and not len(lesions): raise DataError('the truth has no mark, so no slice is looked at')
     if rule == 'recist 2d': detections, lesions, volumes = _as_pictures(detections, lesions, volumes, slices); slices = None
     d, l = _hits(rule if rule != 'recist 2d' else 'p3d extent', iou, detections, lesions, slices)
     return _in_order(detections, lesions, volumes.reset_index(drop=True), d, l, rule, iou)
@@ -113,7 +130,7 @@ def match(
 def _in_order(detections, lesions, volumes, d, l, rule, iou):
     "Who finds what first, by falling score."
     scores = detections.score.to_numpy(float)
-    order = np.argsort(-scores, kind='stable')
+    order = np.lexsort((*detections[BOX[::-1]].to_numpy(float).T, -scores))
     place = np.empty(len(order), int); place[order] = np.arange(len(order))
     by = np.full(len(lesions), len(order)); np.minimum.at(by, l, place[d])
     hits, found = np.bincount(place[d], minlength=len(order)), np.bincount(by[by < len(order)], minlength=len(order))

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 import numpy as np, SimpleITK as sitk
-from fastcore.script import call_parse
 from .acquisition import acquire, draw_scanner
 from .anatomy import body
 from .annotations import Lesions, from_mask
 from .canvas import PHASES, Patient
-from .core import DataError, atomic_path, map_jobs, resolve, save_json
+from .core import DataError, atomic_path, command, map_jobs, resolve, save_json
 from .synthetic_lesions import draw_shape, find_place, number_lesions, paint_lesion, thin_slices
 from .volume import Volume, to_sitk, write_image
 
@@ -109,7 +108,7 @@ def write_multiphase(
     return Path(out)
 
 # %% ../nbs/04a_multiphase.ipynb #multiphase14
-@call_parse
+@command
 def main(
     out:str,          # Folder to create
     patients:int=60,  # How many patients

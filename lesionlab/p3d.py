@@ -9,8 +9,9 @@ __all__ = ['P3D_FPS', 'Flat', 'flatten_p3d', 'iou_pixels', 'hits_p3d', 'running_
 # %% ../nbs/09a_p3d.ipynb #p3d03
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 import numpy as np
-from .core import DataError, one_of
+from .core import DataError, ParameterError, one_of
 
 # %% ../nbs/09a_p3d.ipynb #p3d05
 @dataclass
@@ -18,52 +19,75 @@ class Flat:
     "Annotations and detections as arrays."
     marks:np.ndarray    # (M, 4) x1 y1 x2 y2, pixels
     mark_at:np.ndarray  # (M, 2) volume, z
-    boxes:np.ndarray    # (K, 4), of all tracklets
+    boxes:np.ndarray    # (K, 4), of all tracklets; float32 if all of them are
     box_at:np.ndarray   # (K, 2) volume, z
     track:np.ndarray    # (K,) whose box it is
     scores:np.ndarray   # (N,) of the tracklets
     track_volume:np.ndarray # (N,)
     volumes:list        # names
 
+def _numbers(rows, wide, what):
+    "(N, wide) corners and the last column of boxes that may have more columns; their own precision."
+    try: table = np.array(rows)
+    except ValueError: table = np.array([[*r[:4], r[-1]] for r in rows]) # some have more columns than others
+    if not len(rows): return np.zeros((0, 4)), np.zeros(0)
+    if table.ndim != 2 or table.shape[1] < wide or table.dtype.kind not in 'biuf': raise DataError(f'{what} are not lists of {wide} numbers')
+    if table.dtype.kind != 'f': table = table.astype(float)
+    return table[:, :4], table[:, -1]
+
+def _slice_numbers(*lists):
+    "Slices as floats; if some are no numbers, equal things get equal numbers."
+    if all(issubclass(k, (int, float, np.number)) for l in lists for k in set(map(type, l))): return [np.fromiter(l, float, len(l)) for l in lists]
+    code = {}
+    return [np.array([code.setdefault(z, len(code)) for z in l], float) for l in lists]
+
+# %% ../nbs/09a_p3d.ipynb #p3d05b
 def flatten_p3d(
     annotation:dict, # {'volume.annot': {z: [[x1, y1, x2, y2, z, z], ...]}}
     detections:dict, # {'volume': [[(z, [x1, y1, x2, y2, score]), ...], ...]}
 )->Flat:
-    "The authors' structures as arrays; `DataError` for a detection in a volume without annotation and for a tracklet without boxes."
-    volumes = [name.removesuffix('.annot') for name in annotation]
-    index = {name: i for i, name in enumerate(volumes)}
-    marks = [(i, z, *box[:4]) for i, slices in enumerate(annotation.values()) for z, boxes in slices.items() for box in boxes]
+    "The authors' structures as arrays; `DataError` for other structures, a detection in a volume without annotation and a tracklet without boxes."
+    try: return _flatten(annotation, detections)
+    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as e:
+        if isinstance(e, DataError): raise
+        raise DataError(f'annotations or detections are not of the authors\' structure ({e})') from e
+
+def _flatten(annotation, detections):
+    named = [(name.replace('.annot', ''), slices) for name, slices in annotation.items()]
+    index = {name: i for i, name in enumerate(dict.fromkeys(name for name, _ in named))}
+    marks = [(index[name], z, box[:4]) for name, slices in named for z, boxes in slices.items() for box in boxes]
     for name, tracklets in detections.items():
         if len(tracklets) and name not in index: raise DataError(f'{name}: has detections, but no annotation')
-    lengths = [len(t) for tracklets in detections.values() for t in tracklets]
-    if 0 in lengths: raise DataError(f'{next(n for n, ts in detections.items() if not all(map(len, ts)))}: a tracklet has no boxes')
-    pairs = list(chain.from_iterable(chain.from_iterable(detections.values())))
-    zs, boxes = np.fromiter((z for z, _ in pairs), float, len(pairs)), np.array([box for _, box in pairs], np.float64).reshape(-1, 5)
-    counts = [len(tracklets) for tracklets in detections.values()]
-    track_volume = np.repeat([index.get(n, -1) for n in detections], counts).astype(int)
-    track = np.repeat(np.arange(len(lengths)), lengths)
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int) if lengths else np.zeros(0, int)
-    scores = np.maximum.reduceat(boxes[:, 4], starts) if lengths else np.zeros(0)
-    marks = np.array(marks, np.float64).reshape(-1, 6)
-    return Flat(marks[:, 2:], marks[:, :2], boxes[:, :4], np.stack([track_volume[track], zs], 1), track, scores, track_volume, volumes)
+    tracks = list(chain.from_iterable(detections.values()))
+    lengths = np.fromiter(map(len, tracks), int, len(tracks))
+    if not lengths.all(): raise DataError(f'{next(n for n, ts in detections.items() if not all(map(len, ts)))}: a tracklet has no boxes')
+    pairs = list(chain.from_iterable(tracks))
+    z, mark_z = _slice_numbers(list(map(itemgetter(0), pairs)), [z for _, z, _ in marks])
+    boxes, scores = _numbers(list(map(itemgetter(1), pairs)), 5, 'the boxes of tracklets')
+    volume = np.repeat(np.array([index.get(n, -1) for n in detections], int), [len(ts) for ts in detections.values()])
+    track, starts = np.repeat(np.arange(len(tracks)), lengths), (np.cumsum(lengths) - lengths)
+    best = np.maximum.reduceat(scores, starts) if len(tracks) else np.zeros(0)
+    corners, _ = _numbers([box for _, _, box in marks], 4, 'marks')
+    mark_at = np.stack([np.array([v for v, _, _ in marks], float), mark_z], 1)
+    return Flat(corners, mark_at, boxes, np.stack([volume[track], z], 1), track, best.astype(float), volume, list(index))
 
 # %% ../nbs/09a_p3d.ipynb #p3d07
 def iou_pixels(
     a:np.ndarray, b:np.ndarray, # (N, 4) x1 y1 x2 y2, pixels, both ends in the box
 )->np.ndarray:                  # (N,)
-    "2D IoU with widths counted in pixels."
+    "2D IoU with widths counted in pixels; the union is 1e-6 or more."
     wide = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]) + 1, 0)
     inter = wide[:, 0] * wide[:, 1]
     area = [(v[:, 2] - v[:, 0] + 1) * (v[:, 3] - v[:, 1] + 1) for v in (a, b)]
-    with np.errstate(divide='ignore', invalid='ignore'): return inter / (area[0] + area[1] - inter)
+    return inter / np.maximum(area[0] + area[1] - inter, 1e-6)
 
 def hits_p3d(
     flat:Flat,
     iou=.5,   # at least
-):            # (H,) tracklet and (H,) mark of each hit
+):            # (H,) tracklet and (H,) mark of each hit; (U,) tracklets with an overlap that is NaN
     "Which tracklet hits which mark (Lesion Harvester, sec. IV-C: P3D)."
-    zs = np.unique(flat.mark_at[:, 1])                                    # a place is a volume and a slice that has marks
-    if not len(zs) or not len(flat.boxes): return np.zeros(0, int), np.zeros(0, int)
+    none, zs = np.zeros(0, int), np.unique(flat.mark_at[:, 1])           # a place is a volume and a slice that has marks
+    if not len(zs) or not len(flat.boxes): return none, none, none
     here = flat.mark_at[:, 0].astype(int) * len(zs) + np.searchsorted(zs, flat.mark_at[:, 1])
     order, count = np.argsort(here, kind='stable'), np.bincount(here, minlength=len(flat.volumes) * len(zs))
     z = np.searchsorted(zs, flat.box_at[:, 1]).clip(max=len(zs) - 1)
@@ -75,22 +99,33 @@ def hits_p3d(
     n, start = count[there], (np.cumsum(count) - count)[there]
     rank = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
     box, mark = np.repeat(box, n), order[np.repeat(start, n) + rank]
-    hit = iou_pixels(flat.boxes[box], flat.marks[mark]) >= iou
-    return flat.track[box[hit]], mark[hit]
+    with np.errstate(all='ignore'): overlap = iou_pixels(flat.boxes[box], flat.marks[mark])
+    hit = overlap >= iou
+    return flat.track[box[hit]], mark[hit], flat.track[box[np.isnan(overlap)]]
 
 # %% ../nbs/09a_p3d.ipynb #p3d09
+def _by_score(flat, ours):
+    "(N,) tracklets by falling score; of equal ones the later first, or ours: by what they are, not by where they stand."
+    if not ours or not len(flat.scores): return np.argsort(flat.scores, kind='stable')[::-1]
+    first = np.flatnonzero(np.diff(flat.track, prepend=-1))
+    low, high = (f.reduceat(np.column_stack([flat.box_at[:, 1], flat.boxes[:, k]]), first) for f, k in ((np.minimum, [1, 0]), (np.maximum, [3, 2])))
+    return np.lexsort((*high.T[::-1], *low.T[::-1], -flat.scores)) # by z1 y1 x1 z2 y2 x2
+
 def running_p3d(
     flat:Flat,
-    tracks, marks, # of `hits_p3d`
+    tracks, marks, undecided, # of `hits_p3d`
+    ours=False,    # of equal scores in the order of place, not the later first
 ):                 # (N,) order of the tracklets; (N,) each in that order: marks found first, hits on found ones, whether nothing is hit
-    "What each detection adds, by falling score, of equal ones the later first."
-    order = np.argsort(flat.scores, kind='stable')[::-1]
+    "What each detection adds, by falling score."
+    order = _by_score(flat, ours)
     rank = np.empty(len(order), int); rank[order] = np.arange(len(order))
     at = rank[tracks]
     by_mark = np.lexsort((at, marks))
     new = np.concatenate([[True], np.diff(marks[by_mark]) > 0])[:len(marks)]
     found, again = (np.bincount(at[by_mark][k], minlength=len(order)) for k in (new, ~new))
-    return order, found, again, found + again == 0
+    missed = found + again == 0
+    missed[rank[undecided]] = False
+    return order, found, again, missed
 
 def line_through(
     x, y,  # (N,) points, x rising
@@ -124,6 +159,15 @@ def read_curve(
 P3D_FPS = (.125, .25, .5, 1, 2, 4, 8, 16) # false positives per volume of the authors' evaluator
 
 # %% ../nbs/09a_p3d.ipynb #p3d10
+def _check_ours(flat):
+    "`DataError` for what our convention does not evaluate."
+    bad = ~np.isfinite(flat.scores)
+    if bad.any(): raise DataError(f'{flat.volumes[flat.track_volume[bad.argmax()]]}: a detection has no score, or an infinite one')
+    bad = ~np.isfinite(flat.boxes).all(1)
+    if bad.any(): raise DataError(f'{flat.volumes[int(flat.box_at[bad.argmax(), 0])]}: a detection has a box that is NaN or infinite')
+    bad = ~np.isfinite(flat.marks).all(1)
+    if bad.any(): raise DataError(f'{flat.volumes[int(flat.mark_at[bad.argmax(), 0])]}: a mark is NaN or infinite')
+
 def p3d_evaluate(
     annotation:dict, detections:dict, # as in `flatten_p3d`
     fps=P3D_FPS,          # false positives per volume at which recall is wanted
@@ -131,19 +175,19 @@ def p3d_evaluate(
     iou=.5,               # a hit overlaps by at least so much
 )->dict:                  # `ap`; `sensitivity`, a list like `fps`; `n_lesions`; `n_volumes`; running over the detections: `scores`, `tps`, `fps_froc`, `fps_ap`
     "Pseudo-3D FROC and AP of the authors' structures (Lesion Harvester, sec. IV-C); `DataError` for what can't be evaluated."
-    one_of('convention', convention, ('authors', 'lesionlab'))
+    ours = one_of('convention', convention, ('authors', 'lesionlab')) == 'lesionlab'
+    if not 0 <= iou <= 1: raise ParameterError(f'iou is {iou}, but must be between 0 and 1')
     flat = flatten_p3d(annotation, detections)
     if not flat.volumes: raise DataError('the annotations name no volume')
-    ours = convention == 'lesionlab'
-    if ours and np.isnan(flat.scores).any(): raise DataError(f'{flat.volumes[flat.track_volume[np.isnan(flat.scores).argmax()]]}: a detection has no score')
-    if not ours and not len(flat.scores): raise DataError('there are no detections, and the authors\' evaluator stops there')
-    order, found, again, missed = running_p3d(flat, *hits_p3d(flat, iou))
+    if ours: _check_ours(flat)
+    elif not len(flat.scores): raise DataError('there are no detections, and the authors\' evaluator stops there')
+    order, found, again, missed = running_p3d(flat, *hits_p3d(flat, iou), ours)
     tps, fps_froc = found.cumsum(), missed.cumsum()
     fps_ap = fps_froc + ((again > 0) & (found == 0)).cumsum() if ours else fps_froc + again.cumsum()
     scores, n = flat.scores[order], len(flat.marks)
     last = np.append(np.diff(scores) != 0, True)[:len(scores)] if ours else np.ones(len(scores), bool) # ours: equal scores at once
     with np.errstate(divide='ignore', invalid='ignore'): recall, precision = tps[last] / np.float64(n), tps[last] / np.maximum(tps + fps_ap, 1e-300)[last]
     x = fps_froc[last] / len(flat.volumes)
-    sensitivity = (read_curve if ours else line_through)(x, recall, fps)
-    return dict(ap=average_precision(recall, precision), sensitivity=sensitivity.tolist(), n_lesions=n, n_volumes=len(flat.volumes),
-                scores=scores, tps=tps, fps_froc=fps_froc, fps_ap=fps_ap)
+    sensitivity, ap = (read_curve if ours else line_through)(x, recall, fps), average_precision(recall, precision)
+    if ours and not n: sensitivity, ap = np.full(len(fps), np.nan), float('nan')
+    return dict(ap=ap, sensitivity=sensitivity.tolist(), n_lesions=n, n_volumes=len(flat.volumes), scores=scores, tps=tps, fps_froc=fps_froc, fps_ap=fps_ap)

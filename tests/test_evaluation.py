@@ -5,7 +5,8 @@ from hypothesis import given, settings, strategies as st
 from lesionlab.annotations import BOX
 from lesionlab.core import DataError
 from lesionlab.evaluation import SIZES, ap_of, by_stratum, evaluate, froc, froc_of, precision_recall, recall_at_precision, size_strata
-from lesionlab.formats import from_authors, from_dl_info, read_annotations, tracklet_slices
+from lesionlab.files import read_annotations
+from lesionlab.formats import from_authors, from_dl_info, tracklet_slices
 from lesionlab.intervals import bootstrap, figure_names, paired_test
 from lesionlab.matching import RULES, match
 from lesionlab.p3d import p3d_evaluate
@@ -35,7 +36,7 @@ def overlap(a, b, axes):
 def plain(detections, truth, rule, iou):
     "Loop by loop: (found, again, false positive) of each detection by falling score."
     lesions, seen, out = [r for r in truth.to_dict('records') if r['z1'] == r['z1']], set(), []
-    for d in sorted(detections.to_dict('records'), key=lambda r: -r['score']):
+    for d in sorted(detections.to_dict('records'), key=lambda r: (-r['score'], *(r[c] for c in BOX))):
         box, hits = [d[c] for c in BOX], set()
         for i, l in enumerate(lesions):
             other = [l[c] for c in BOX]
@@ -108,6 +109,73 @@ def test_tables_and_the_authors_structures_give_one_answer():
     assert ap_of(m) == pytest.approx(theirs['ap'])
 
 
+@few
+@given(case=tables(), rule=st.sampled_from(['3d', 'p3d']))
+def test_parts_of_the_table_and_its_order(case, rule):
+    "Splitting volumes and adding the counts gives the same; turning the table round moves nothing."
+    detections, truth = case
+    m = match(*case, rule=rule)
+    counts = [match(detections[detections.volume == v], t, rule=rule).volumes[['lesions', 'found', 'false_positives']].sum() for v, t in truth.groupby('volume')]
+    assert sum(counts).tolist() == m.volumes[['lesions', 'found', 'false_positives']].sum().tolist()
+    if not len(m.lesions): return
+    a, b = (evaluate(x, (.5, 1)) for x in (m, match(detections[::-1], truth[::-1], rule=rule)))
+    for key in ('ap', 'sensitivity', 'recall_at_precision'): assert a[key] == pytest.approx(b[key], nan_ok=True)
+
+
+@few
+@given(case=tables(), seed=st.integers(0, 99))
+def test_slices_follow_the_rule(case, seed):
+    "With slices of their own, in any order and with a second box on some, detections hit as the loops say."
+    detections, truth = case
+    rng, rows = np.random.default_rng(seed), []
+    for i, d in enumerate(detections.to_dict('records')):
+        for z in rng.permutation(np.arange(int(d['z1']), int(d['z2']))):
+            for _ in range(rng.integers(1, 3)): y, x = rng.integers(0, 5, 2); rows.append(dict(detection=i, z1=z, z2=z + 1, y1=y, x1=x, y2=y + rng.integers(1, 7), x2=x + rng.integers(1, 7)))
+    slices = pd.DataFrame(rows, columns=['detection', *BOX]).astype({'detection': int})
+    m = match(detections, truth, rule='p3d', slices=slices)
+    lesions, seen = truth[truth.z1.notna()].to_dict('records'), set()
+    for d in m.detections.to_dict('records'):
+        hits = set()
+        for k, l in enumerate(lesions):
+            z = int(np.floor((l['z1'] + l['z2']) / 2))
+            here = [r for r in rows if r['detection'] == d['row'] and r['z1'] == z]
+            if l['volume'] == d['volume'] and here and overlap([here[0][c] for c in BOX], [l[c] for c in BOX], (1, 2)) >= .5: hits.add(k)
+        assert (d['found'], d['again'], d['false_positive']) == (len(hits - seen), len(hits & seen), not hits)
+        seen |= hits
+
+
+def _cube(at, **more): return dict(volume='a', **dict(zip(BOX, [at, at, at, at + 10, at + 10, at + 10])), **more)
+
+
+def test_scores_must_be_numbers():
+    truth = pd.DataFrame([_cube(0)])
+    for score in (np.nan, np.inf):
+        with pytest.raises(DataError, match='volume a has no score'): match(pd.DataFrame([_cube(0, score=score)]), truth)
+    for iou in (7, float('nan'), -1):
+        with pytest.raises(ValueError, match='between 0 and 1'): match(truth, truth, iou)
+    assert match(truth.assign(volume=3), truth.assign(volume=3)).detections.volume.tolist() == ['3']                     # names may be numbers
+
+
+def test_slices_at_the_ends_of_continuous_boxes():
+    mark = lambda z: pd.DataFrame([dict(volume='a', z1=z, y1=0, x1=0, z2=z + 1, y2=10, x2=10)])
+    found = pd.DataFrame([dict(volume='a', z1=5.5, y1=0, x1=0, z2=9.5, y2=10, x2=10, score=.5)])
+    for z in range(3, 12):
+        assert len({int(match(found, mark(z), rule=r).detections.found.sum()) for r in ('p3d', 'p3d extent')} | {int(5 <= z <= 9)}) == 1
+
+
+def test_rows_of_pictures_are_those_of_the_table():
+    found = pd.DataFrame([dict(volume='b', **dict.fromkeys(BOX, np.nan), score=np.nan), _cube(50, score=.9), _cube(0, score=.8)])
+    m = match(found, pd.DataFrame([_cube(0)]), rule='recist 2d')
+    assert m.detections.row.tolist() == [2] and m.lesions.name.tolist() == ['a'] and m.lesions.slice.tolist() == [5]
+    slices = pd.DataFrame([dict(detection=0, **dict(zip(BOX, [5, 0, 0, 6, 10, 10])))])
+    with pytest.raises(DataError, match='slices name detection 0'): match(found, pd.DataFrame([_cube(0)]), rule='p3d', slices=slices)
+
+
+def test_every_lesion_has_a_stratum():
+    boxes = pd.DataFrame([dict(zip(BOX, [0, 0, 0, 1, s, s])) for s in (5., 15, 25, 50)])
+    assert size_strata(boxes, np.ones((4, 3)), (10, 20, 30)).tolist() == ['0-10 mm', '10-20 mm', '20-30 mm', '> 30 mm']
+
+
 def test_strata_add_up():
     rng = np.random.default_rng(1)
     truth = pd.DataFrame([dict(volume=f'{i // 2:06d}_01', **dict(zip(BOX, [0, 0, 100 * (i % 2), 10, s, 100 * (i % 2) + s])), spacing_z=1., spacing_y=1., spacing_x=1.) for i, s in enumerate(rng.uniform(5, 80, 60))])
@@ -115,7 +183,6 @@ def test_strata_add_up():
     table = by_stratum(m, size_strata(m.lesions))
     assert table.lesions.sum() == 60 and table.share.sum() == pytest.approx(1)
     assert (table.lesions * table['at 1 FP of all']).sum() / 60 == pytest.approx(froc_of(m).at([1])[0])
-    with pytest.raises(DataError, match='names no volume'): froc(truth[:0].assign(score=1.), truth[:0])
 
 
 def test_bootstrap_covers():
@@ -140,6 +207,39 @@ def test_permutation_test_is_fair():
     assert small <= 13
 
 
+def _random_detectors(rng, patients=30):
+    "A truth and two detectors of one quality."
+    truth = pd.DataFrame([dict(volume=f'{v:06d}_01', **dict(zip(BOX, [0, 0, 20 * k, 10, 10, 20 * k + 10]))) for v in range(patients) for k in range(2)])
+    def one():
+        hits = truth[rng.random(len(truth)) < .7]
+        wrong = pd.DataFrame([dict(volume=f'{v:06d}_01', **dict(zip(BOX, [50, 0, 20 * k, 60, 10, 20 * k + 10]))) for v in range(patients) for k in range(rng.poisson(1))], columns=['volume', *BOX])
+        return pd.concat([hits.assign(score=rng.random(len(hits)) ** .5), wrong.assign(score=rng.random(len(wrong)))])
+    return truth, one(), one()
+
+
+def test_the_paired_test_reads_each_detectors_scores_by_their_order():
+    "Scores of another scale change nothing, and two detectors alike seldom differ, whatever their scales."
+    rng, small = np.random.default_rng(0), []
+    for trial in range(25):
+        truth, a, b = _random_detectors(rng)
+        tests = [paired_test(match(a, truth), match(b.assign(score=scale(b.score)), truth), fps=(.25, 1.), rounds=49, seed=trial) for scale in (lambda s: s, lambda s: s ** 3 / 100)]
+        pd.testing.assert_frame_equal(*tests)
+        small.append(tests[0].p < .1)
+    assert (np.mean(small, axis=0) <= .28).all() # 0.1 expected; 0.28 is three standard errors above
+    with pytest.raises(DataError, match='one detector was matched by 3d'): paired_test(match(a, truth), match(a, truth, rule='p3d'))
+
+
+def test_intervals_at_their_edges():
+    one = pd.DataFrame([_cube(0)])
+    table = bootstrap(match(one, one), rounds=20)
+    assert table.value.iloc[0] == 1 and table[['low', 'high']].isna().all(axis=None)                                  # one patient
+    free = pd.DataFrame([dict(volume=v, **dict.fromkeys(BOX, np.nan)) for v in 'ab'])
+    assert bootstrap(match(free[:0], free), rounds=20)[['value', 'low', 'high']].isna().all(axis=None)                # no lesion
+    for bad in (dict(rounds=0), dict(level=95), dict(seed=-1)):
+        with pytest.raises(ValueError, match='but must be'): bootstrap(match(one, one), **bad)
+    with pytest.raises(DataError, match='names no volume'): match(one, one[:0])
+
+
 def test_a_figure_that_is_missing_is_not_significant():
     "No threshold of either is precise enough: there is no difference to test."
     truth = pd.DataFrame([dict(volume=f'{v:06d}_01', **dict(zip(BOX, [0, 0, 0, 10, 10, 10]))) for v in range(10)])
@@ -154,10 +254,15 @@ def test_all_released_kinds(real_data):
     m = match(full.assign(score=1.), full, rule='p3d extent')
     assert evaluate(m)['sensitivity'][0] == 1 and len(m.volumes) == 744 and len(m.lesions) == 3033
     info = from_dl_info(folder/'DL_info_part.csv')
+    boxes = read_annotations(folder/'3D-Box.pkl')
+    spacing = boxes[['volume']].merge(info.drop_duplicates('volume')[['volume', 'spacing_z', 'spacing_y', 'spacing_x']])[['spacing_z', 'spacing_y', 'spacing_x']]
+    assert len(boxes) == len(spacing) == 874
+    shares = pd.Series(size_strata(boxes, spacing.to_numpy())).value_counts(normalize=True)
+    assert [round(shares[k], 2) for k in ('0-20 mm', '20-50 mm', '> 50 mm')] == [.62, .29, .09]                        # VLD, Table 2
     assert len(info) == 5050 and (info.split == 'test').sum() == 4927
 
 
-@pytest.mark.parametrize('text, says', [('a,b\n1,2\n', 'no column volume'), ('Key_slice_index,Bounding_boxes\n1,x\n', "can't be read as DL_info.csv")])
+@pytest.mark.parametrize('text, says', [('a,b\n1,2\n', 'no column volume'), ('Key_slice_index,Bounding_boxes\n1,x\n', 'is no DL_info.csv, it has no column File_name'), ('hello\n', 'no column volume')])
 def test_bad_files_are_named(tmp_path, text, says):
     (tmp_path/'file.csv').write_text(text)
     with pytest.raises(DataError, match=f'file.csv.*{says}'): read_annotations(tmp_path/'file.csv')

@@ -11,7 +11,8 @@ from lesionlab.p3d import P3D_FPS, p3d_evaluate
 def plain(annotation, detections, fps=P3D_FPS, iou=.5, ours=False):
     "Loop by loop, as the rules of `09a_p3d` say."
     tracklets = [(name, t, max(float(b[4]) for _, b in t)) for name, ts in detections.items() for t in ts]
-    order = sorted(range(len(tracklets)), key=lambda i: (-tracklets[i][2], -i))
+    def place(t): return [f(v) for f, ks in ((min, (1, 0)), (max, (3, 2))) for v in ([z for z, _ in t], *([float(b[k]) for _, b in t] for k in ks))]
+    order = sorted(range(len(tracklets)), key=lambda i: (-tracklets[i][2], *(place(tracklets[i][1]) if ours else [-i])))
     n, found, tps, froc, ap, scores = sum(len(b) for s in annotation.values() for b in s.values()), set(), [], [], [], []
     tp = fp = again = 0
     for i in order:
@@ -80,6 +81,8 @@ def test_properties(case, data):
     squared = {v: [[(z, [*b[:4], float(b[4]) ** 2]) for z, b in t] for t in ts] for v, ts in detections.items()}
     assert (_curve((annotation, squared)) == curve).all()                                                     # scores by their order alone
     assert (np.diff(curve) >= 0).all() and (curve <= 1).all()
+    turned = {v: ts[::-1] for v, ts in detections.items()}
+    for key in ('ap', 'sensitivity'): assert p3d_evaluate(annotation, turned, convention='lesionlab')[key] == p3d_evaluate(*case, convention='lesionlab')[key] # an order that means nothing
     stricter = _curve(case, iou=.8)
     assert (stricter[-1] <= curve[-1])
 
@@ -106,6 +109,30 @@ def test_errors_name_the_volume():
     with pytest.raises(DataError, match='name no volume'): p3d_evaluate({}, {})
     with pytest.raises(ValueError, match='the choices are: authors, lesionlab'): p3d_evaluate(known, {'a': []}, convention='ours')
     assert p3d_evaluate(known, {'a': []}, convention='lesionlab')['sensitivity'] == [0] * 8
+
+
+def test_precision_of_the_boxes():
+    "An overlap at the threshold is decided in the precision of the boxes, as numpy does for the authors."
+    mark, box = [68.391, 67.582, 140.522, 125.62599999999999], [68.8875732421875, 67.74554443359375, 140.52200317382812, 96.46937561035156, .9]
+    for dtype, hits in ((np.float32, 0), (np.float64, 1)):
+        assert p3d_evaluate({'a': {1: [[*mark, 1, 1]]}}, {'a': [[(1, np.array(box, dtype))]]})['tps'].tolist() == [hits]
+
+
+@pytest.mark.parametrize('annotation, detections, tps, fps', [
+    ({'a': {1: [[0, 0, 9, 9, 1, 1]]}}, {'a': [[(1, [np.nan, 0, 9, 9, .9])]]}, [0], [0]),         # a NaN overlap: neither
+    ({'a': {1: [[0, 0, -.9999, -.9999, 1, 1]]}}, {'a': [[(1, [0, 0, -.9999, -.9999, .9])]]}, [0], [1]), # a union of next to nothing
+    ({'a': {'1': [[0, 0, 9, 9, 1, 1]]}}, {'a': [[(1, [0, 0, 9, 9, .9])]]}, [0], [1]),            # a slice by another name
+    ({'a': {1: [[0, 0, 9, 9, 1, 1]]}, 'a.annot': {}}, {'a': [[(1, [0, 0, 9, 9, .9])]]}, [1], [0]), # one volume under two names
+    ({'a': {1: [[0, 0, 9, 9, 1, 1]]}}, {'a': [[(1, [0, 0, 9, 9, .1, .9])]] * 3}, [1, 1, 1], [0, 0, 0])]) # a sixth column
+def test_odd_structures_as_the_authors_take_them(annotation, detections, tps, fps):
+    got = p3d_evaluate(annotation, detections)
+    assert (got['tps'].tolist(), got['fps_froc'].tolist(), got['n_volumes']) == (tps, fps, 1)
+
+
+@pytest.mark.parametrize('detections', [{'a': [[(1, [0, 0, 9, 9])]]}, {'a': [[(1, ['x'] * 5)]]}, {'a': [[1]]}, {'a': 3}, {1: [[(1, [0, 0, 9, 9, .5])]]}, None])
+def test_other_structures_are_typed_errors(detections):
+    for convention in ('authors', 'lesionlab'):
+        with pytest.raises(DataError): p3d_evaluate({'a': {1: [[0, 0, 9, 9, 1, 1]]}}, detections, convention=convention)
 
 
 def test_the_authors_cases(real_data):
