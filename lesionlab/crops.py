@@ -17,9 +17,10 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from .boxes import box_center, box_size
 from .core import DataError
-from .dataset import Case
+from .scans import Case
 from .annotations import check_inside
-from .volume import Volume, cut, digest, png_slices, resample, resize, save_array, scale_boxes, window_hu
+from .grids import carry_boxes, cut, resample, resize, scale_boxes, to_lps
+from .volume import Volume, digest, save_array, window_hu
 
 # %% ../nbs/08_crops.ipynb #crops05
 @dataclass(frozen=True)
@@ -43,30 +44,31 @@ class Prepared:
     case:Case
     array:np.ndarray   # (D, H, W) int16 HU on the grid
     boxes:Tensor       # (N, 6) voxels of the grid
-    shape:tuple        # (3,) of the volume as read
-    spacing:tuple      # (3,) z y x, mm, as read
+    shape:tuple        # (3,) of the volume, its axes as in LPS
+    spacing:tuple      # (3,) z y x, mm, of the same
 
 def prepare(
     case:Case,
     spacing,     # (3,) z y x, mm, of the grid
     cache=None,  # folder for decoded and resampled arrays
 )->Prepared:
-    "Read one case and put it on the grid."
-    shape, old = case.geometry()
+    "Read one case and put it on the grid, upright whatever way its file keeps it."
+    grid = case.header()
+    upright = to_lps(grid)
     kept = Path(cache)/f'{case.name}-{_key(case, spacing)}.npy' if cache else None
     if kept and kept.exists():
-        check_inside(case.boxes, shape, f'{case.path}')
+        check_inside(case.boxes, grid.shape, f'{case.path}')
         array = np.load(kept, mmap_mode='r')
     else:
-        volume = case.read(cache)
+        volume = to_lps(case.read(cache))
         array = resample(volume, spacing).array
         if kept and array is not volume.array: array = np.load(save_array(array, kept), mmap_mode='r') # outside memory
-    return Prepared(case, array, scale_boxes(case.boxes, shape, array.shape), shape, old)
+    boxes = case.boxes if upright is grid else carry_boxes(case.boxes, grid, upright)
+    return Prepared(case, array, scale_boxes(boxes, upright.shape, array.shape), upright.shape, upright.spacing)
 
 def _key(case, spacing):
     "Digest of the case's files, its part of them, and the grid."
-    files = png_slices(case.path, *(case.slices or ())) if case.path.is_dir() else [case.path]
-    return hashlib.sha1(repr((digest(files), case.window, tuple(spacing))).encode()).hexdigest()[:12]
+    return hashlib.sha1(repr((digest(case.files()), case.window, tuple(spacing))).encode()).hexdigest()[:12]
 
 # %% ../nbs/08_crops.ipynb #crops07b
 def prepare_all(

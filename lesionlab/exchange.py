@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from .annotations import BOX, SPACING, Lesions, annotation_table, from_mask
 from .core import DataError, load_json, save_json
-from .volume import Volume, carry_boxes, from_world, read_image, stem, to_world, write_image
+from .grids import carry_boxes
+from .volume import Volume, from_world, read_image, stem, to_world, write_image
 
 # %% ../nbs/06b_exchange.ipynb #exchange05
 MM = ['x1_mm', 'y1_mm', 'z1_mm', 'x2_mm', 'y2_mm', 'z2_mm'] # LPS, the enclosing box along the world's axes

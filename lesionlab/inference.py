@@ -14,7 +14,9 @@ from tqdm.auto import tqdm
 from .annotations import Lesions, annotation_table, to_rows
 from .boxes import nms
 from .crops import Preprocessing
-from .volume import Volume, resample, scale_boxes
+from .grids import carry_boxes, carry_points, resample, scale_boxes, to_lps
+from .phases import Phases
+from .volume import Volume
 
 # %% ../nbs/41_inference.ipynb #inferenc05
 def _axis_windows(size, core, margin):
@@ -72,7 +74,7 @@ def predict_maps(
 @torch.no_grad()
 def predict(
     model:nn.Module,              # a detector in eval mode
-    volume:Volume,                # as read, any spacing
+    volume:Volume,                # as read, any spacing and orientation; or `Phases`, for a net with as many channels
     preprocessing:Preprocessing,  # the grid and window that the net was trained on
     k=100,                        # at most so many lesions
     threshold=.01,                # and none of a lower score
@@ -82,12 +84,15 @@ def predict(
     fast=True,                    # the detector's form for inference, if it has one: the same maps to rounding, in less time
 )->Lesions:                       # in voxels of `volume`, by falling score
     "The lesions of a volume."
-    grid = resample(volume, preprocessing.spacing)
+    channels = list(volume.volumes.values()) if isinstance(volume, Phases) else [volume]
+    volume, upright = channels[0], to_lps(channels[0])
+    image = torch.cat([preprocessing.image(resample(to_lps(v), preprocessing.spacing).array) for v in channels])
     if fast and hasattr(model, 'fast'): model = model.fast()
-    maps = predict_maps(model, preprocessing.image(grid.array)[None], max_voxels, progress)
+    maps = predict_maps(model, image[None], max_voxels, progress)
     boxes, scores, points = model.decode(maps, k, threshold)
-    boxes = scale_boxes(boxes, grid.shape, volume.shape)
-    if points is not None: points = points * torch.tensor(volume.shape) / torch.tensor(grid.shape)
+    boxes = scale_boxes(boxes, image.shape[1:], upright.shape)
+    if points is not None: points = points * torch.tensor(upright.shape) / torch.tensor(image.shape[1:])
+    if upright is not volume: boxes, points = carry_boxes(boxes, upright, volume), None if points is None else carry_points(points, upright, volume)
     boxes, scores, points = inside(boxes, scores, points, volume.shape)
     keep = nms(boxes, scores, overlap)
     return Lesions(boxes, scores, points)[keep]

@@ -15,7 +15,8 @@ from plotly.subplots import make_subplots
 from skimage.measure import marching_cubes
 from .annotations import Lesions
 from .core import atomic_path
-from .volume import Volume, resize, window_hu
+from .grids import resize
+from .volume import Volume, window_hu
 
 # %% ../nbs/05_viz.ipynb #viz05
 TRUTH, FOUND, POINT = '#2ca02c', '#1f77b4', '#d62728'

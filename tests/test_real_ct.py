@@ -5,8 +5,11 @@ import numpy as np, pandas as pd, pytest, torch
 from conftest import ROOT
 from lesionlab.annotations import BOX
 from lesionlab.boxes import box_size
-from lesionlab.dataset import cut_off_centre, find_cases, recist_to_3d, shape_tells, split_cases, suit_grid
-from lesionlab.volume import AIR, read_image, resample, to_world
+from lesionlab.cuts import cut_off_centre, shape_tells, suit_grid
+from lesionlab.dataset import find_cases, recist_to_3d, split_cases
+from lesionlab.formats import from_dl_info
+from lesionlab.grids import resample
+from lesionlab.volume import AIR, read_image, to_world
 
 
 @pytest.fixture(scope='module')
@@ -48,8 +51,7 @@ def test_a_cut_is_where_it_says(cases):
 
 
 def test_recist_marks_of_deeplesion(real_data):
-    info = pd.read_csv(real_data/'deeplesion'/'DL_info_part.csv')
-    table = recist_to_3d(info)
+    table = recist_to_3d(from_dl_info(real_data/'deeplesion'/'DL_info_part.csv'))
     assert len(table) == 5050 and table.volume.str.fullmatch(r'\d{6}_\d\d_\d\d_\d{3}-\d{3}').all()
     size = (table[BOX[3:]].to_numpy() - table[BOX[:3]].to_numpy()) * table[['spacing_z', 'spacing_y', 'spacing_x']].to_numpy()
     side = size[:, 1:].max(1)
