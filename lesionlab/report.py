@@ -45,7 +45,7 @@ _PAGE = Template('''<!doctype html><html lang="en"><meta charset="utf-8"><title>
 <style>
 body{font:14px/1.45 system-ui,sans-serif;margin:0;color:#1c2530;background:#f5f6f8} header{padding:14px 22px;background:#1c2530;color:#fff} h1{font-size:19px;margin:0} header p{margin:3px 0 0;color:#b9c4d0}
 main{display:grid;grid-template-columns:minmax(320px,1fr) minmax(320px,1fr);gap:16px;padding:16px 22px} section{background:#fff;border-radius:8px;padding:12px;box-shadow:0 1px 3px #0002;min-width:0} .wide{grid-column:1/-1}
-canvas{width:100%;background:#000;border-radius:4px;display:block} label{display:flex;gap:10px;align-items:center;margin-top:8px} input{flex:1} output{min-width:8em;text-align:right}
+#view{width:100%;background:#000;border-radius:4px;display:block} label{display:flex;gap:10px;align-items:center;margin-top:8px} input{flex:1} output{min-width:8em;text-align:right}
 table{border-collapse:collapse;width:100%} th,td{padding:4px 10px;text-align:right;border-bottom:1px solid #e4e8ec} tbody tr{cursor:pointer} tbody tr:hover,tr.on{background:#e8f1fb} tr.off{color:#aab}
 @media(max-width:760px){main{grid-template-columns:1fr}}
 </style>
@@ -54,25 +54,26 @@ table{border-collapse:collapse;width:100%} th,td{padding:4px 10px;text-align:rig
 <label>slice <input id="slice" type="range" min="0" max="$last" value="$start"><output id="at"></output></label>
 <label>score at least <input id="least" type="range" min="0" max="1" step="0.01" value="$least"><output id="score"></output></label></section>
 <section>$scene</section>
-<section class="wide"><table><thead><tr><th>lesion<th>score<th>slices<th>middle x y z, LPS mm<th>size along x y z, mm</tr></thead><tbody id="rows"></tbody></table><p id="none"></p></section></main>
+<section class="wide"><table><thead><tr><th>lesion<th>score<th>slices<th>middle x, y, z in LPS mm<th>size along x, y, z in mm</tr></thead><tbody id="rows"></tbody></table><p id="none"></p></section></main>
 <script>
 const slices=$slices, lesions=$lesions, mm=$mm, spacing=$spacing, view=document.getElementById('view'), pen=view.getContext('2d'), byId=i=>document.getElementById(i);
 let chosen=-1, picture=new Image();
 function visible(l){return l.score>=+byId('least').value}
 function paint(){
-  view.width=picture.width; view.height=picture.height; pen.drawImage(picture,0,0);
-  const z=+byId('slice').value+.5, k=[spacing[1]/mm,spacing[2]/mm];
+  const f=Math.max(1,Math.ceil(700/picture.width)); // boxes and letters stay fine on coarse slices
+  view.width=picture.width*f; view.height=picture.height*f; pen.imageSmoothingEnabled=false; pen.drawImage(picture,0,0,view.width,view.height);
+  const z=+byId('slice').value+.5, k=[f*spacing[1]/mm,f*spacing[2]/mm], unit=view.width/700;
   lesions.forEach((l,i)=>{const b=l.shown; if(!visible(l)||z<b[0]||z>b[3])return;
-    pen.strokeStyle=i===chosen?'#ffd54a':'$found'; pen.lineWidth=i===chosen?2.5:1.5; pen.strokeRect(b[2]*k[1],b[1]*k[0],(b[5]-b[2])*k[1],(b[4]-b[1])*k[0]);
-    pen.fillStyle=pen.strokeStyle; pen.font='12px sans-serif'; pen.fillText((i+1)+': '+l.score.toFixed(2),b[2]*k[1],b[1]*k[0]-3);
-    pen.fillStyle='$point'; l.points.forEach(p=>{if(Math.abs(p[0]-z)<=1){pen.beginPath();pen.arc(p[2]*k[1],p[1]*k[0],2,0,7);pen.fill()}})});
+    pen.strokeStyle=i===chosen?'#ffd54a':'$found'; pen.lineWidth=(i===chosen?3:2)*unit; pen.strokeRect(b[2]*k[1],b[1]*k[0],(b[5]-b[2])*k[1],(b[4]-b[1])*k[0]);
+    pen.font=15*unit+'px sans-serif'; const word=(i+1)+': '+l.score.toFixed(2), at=[b[2]*k[1],b[1]*k[0]-4*unit]; pen.fillStyle=pen.strokeStyle; pen.strokeStyle='#000a'; pen.lineWidth=3*unit; pen.strokeText(word,...at); pen.fillText(word,...at);
+    pen.fillStyle='$point'; l.points.forEach(p=>{if(Math.abs(p[0]-z)<=1){pen.beginPath();pen.arc(p[2]*k[1],p[1]*k[0],2.5*unit,0,7);pen.fill()}})});
   byId('at').textContent=(+byId('slice').value+1)+' of '+slices.length; byId('score').textContent=(+byId('least').value).toFixed(2);
   [...byId('rows').children].forEach((r,i)=>{r.className=i===chosen?'on':visible(lesions[i])?'':'off'});
 }
 function show(){picture.onload=paint; picture.src='data:image/jpeg;base64,'+slices[+byId('slice').value]}
 byId('slice').oninput=show; byId('least').oninput=paint;
 view.onwheel=e=>{e.preventDefault(); byId('slice').value=+byId('slice').value+(e.deltaY>0?1:-1); show()};
-lesions.forEach((l,i)=>{const r=byId('rows').insertRow(); [i+1,l.score.toFixed(3),l.box[0].toFixed(1)+' to '+l.box[3].toFixed(1),l.middle.join('  '),l.size.join('  ')].forEach(v=>r.insertCell().textContent=v);
+lesions.forEach((l,i)=>{const r=byId('rows').insertRow(); [i+1,l.score.toFixed(3),l.box[0].toFixed(1)+' to '+l.box[3].toFixed(1),l.middle.map(v=>v.toFixed(1)).join(', '),l.size.map(v=>v.toFixed(1)).join(' x ')].forEach(v=>r.insertCell().textContent=v);
   r.onclick=()=>{chosen=i; byId('slice').value=Math.floor((l.shown[0]+l.shown[3])/2); show()}});
 if(!lesions.length)byId('none').textContent='No lesion was found.';
 show();
@@ -86,7 +87,7 @@ def write_report(
     about='',              # a line below the title
     window='soft tissue',  # name in `volume.WINDOWS`
     least=.3,              # score from which boxes are shown at first; the best is always among them
-    best=20,               # of the lesions, so many in the scene
+    best=20,               # of the lesions of such a score, so many in the scene
     side=512,              # pixels of a slice at most
 )->Path:
     "Write a report that opens by itself, whole or not at all."
@@ -95,8 +96,8 @@ def write_report(
     slices, mm = _jpegs(upright, window, side)
     start = int(shown.boxes[0, [0, 3]].mean()) if len(shown) else upright.shape[0] // 2
     if len(lesions): least = min(least, int(float(lesions.scores[0]) * 100) / 100)
-    figure = viz.scene(upright, found=shown, best=best)
-    figure.update_layout(height=560)
+    figure = viz.scene(upright, found=shown, best=min(best, max(1, int((shown.scores >= least).sum()))))
+    figure.update_layout(height=600)
     grid = ' x '.join(map(str, volume.shape)) + ' voxels (z y x) of ' + ' x '.join(f'{s:.2f}' for s in volume.spacing) + ' mm'
     page = _PAGE.substitute(title=html.escape(volume.name or 'volume'), about=html.escape(' · '.join(t for t in (grid, f'{len(lesions)} lesions', about, 'for research, not for diagnosis') if t)),
                             last=upright.shape[0] - 1, start=min(max(start, 0), upright.shape[0] - 1), least=least, slices=json.dumps(slices), lesions=json.dumps(_rows(lesions, volume, upright, shown)), mm=mm,
