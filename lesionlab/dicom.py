@@ -6,7 +6,7 @@
 __all__ = ['Series', 'find_series', 'read_series', 'read_dicom', 'write_dicom']
 
 # %% ../nbs/01a_dicom.ipynb #dicom03
-import itertools, warnings
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pydicom, SimpleITK as sitk
@@ -29,10 +29,10 @@ def _is_dicom(path):
 def _header(path):
     "Where a file's slice lies; `DataError` if it is damaged."
     try:
-        with warnings.catch_warnings(): # of values that are against the standard, but can be read
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation(): # values against the standard can often be read
             warnings.simplefilter('ignore')
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-            header.Modality if 'Modality' in header else None
+            for tag in header.keys(): header[tag] # whole values, now
     except (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError, pydicom.errors.InvalidDicomError) as e:
         raise DataError(f'{path}: can\'t be read as DICOM, it is damaged or of another format') from e
     if not len(header) or header.get('SOPClassUID') == CTImageStorage and 'Columns' not in header: raise DataError(f'{path}: can\'t be read as DICOM, its header is cut off')
@@ -58,9 +58,11 @@ def _no_volume(header):
 
 def _group(headers):
     "Files of one series, size and orientation together; those of several acquisitions at the same places apart."
-    def key(item): h = item[1]; return str(h.get('SeriesInstanceUID', '')), int(h.Rows), int(h.Columns), tuple(np.round(np.array(h.get('ImageOrientationPatient') or [], float), 3))
-    for _, group in itertools.groupby(sorted(headers, key=key), key):
-        group = list(group)
+    groups = {}
+    for p, h in headers:
+        turn = tuple(round(float(v), 3) + 0. for v in h.get('ImageOrientationPatient') or ())
+        groups.setdefault((str(h.get('SeriesInstanceUID', '')), int(h.Rows), int(h.Columns), turn), []).append((p, h))
+    for _, group in sorted(groups.items()):
         acquisitions = {str(h.get('AcquisitionNumber', '')) for _, h in group}
         places = [str(h.get('ImagePositionPatient', '')) for _, h in group]
         if len(acquisitions) == 1 or len(set(places)) == len(places): yield group
@@ -135,16 +137,28 @@ def _names(folder, groups):
     return [f'{folder.name}_{n}' for n in numbers]
 
 # %% ../nbs/01a_dicom.ipynb #dicom12
+def _slice_hu(path):
+    "One file's slice, HU as int or float."
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter('ignore')
+            ds = pydicom.dcmread(path)
+            if ds.file_meta.TransferSyntaxUID.is_compressed: return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0]
+            slope, intercept = float(ds.get('RescaleSlope') or 1), float(ds.RescaleIntercept)
+            if slope.is_integer() and intercept.is_integer(): return ds.pixel_array.astype(np.int32) * int(slope) + int(intercept)
+            return ds.pixel_array * slope + intercept
+    except (OSError, EOFError, RuntimeError, ValueError, AttributeError, KeyError, TypeError, NotImplementedError, pydicom.errors.InvalidDicomError) as e:
+        raise DataError(f'{path}: its pixels can\'t be read, it is damaged or compressed in an unknown way') from e
+
 def read_series(
     series:Series,
 )->Volume:
     "One series as a volume; `DataError` if a file is damaged."
     array = np.empty(series.shape, np.int16)
     for i, p in enumerate(series.files):
-        try: s = sitk.GetArrayViewFromImage(image := sitk.ReadImage(str(p)))
-        except RuntimeError as e: raise DataError(f'{p}: its pixels can\'t be read, it is damaged or compressed in an unknown way') from e
-        if s.size != array[i].size: raise DataError(f'{p}: holds {s.size} voxels, but its header says {array[i].size}')
-        array[i] = np.clip(np.rint(s) if s.dtype.kind == 'f' else s, AIR, np.iinfo(np.int16).max).reshape(array[i].shape)
+        s = _slice_hu(p)
+        if s.shape != array[i].shape: raise DataError(f'{p}: holds {s.shape} voxels, but its header says {array[i].shape}')
+        array[i] = np.clip(np.rint(s) if s.dtype.kind == 'f' else s, AIR, np.iinfo(np.int16).max)
     return Volume(array, series.spacing, series.origin, series.direction, series.name)
 
 def read_dicom(

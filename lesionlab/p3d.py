@@ -81,6 +81,18 @@ def iou_pixels(
     area = [(v[:, 2] - v[:, 0] + 1) * (v[:, 3] - v[:, 1] + 1) for v in (a, b)]
     return inter / np.maximum(area[0] + area[1] - inter, 1e-6)
 
+def _place(zs, values):
+    "Where each value stands among the sorted `zs`, and whether it does; slices are mostly small whole numbers, which a table tells faster than a search."
+    low, wide = zs[0], zs[-1] - zs[0]
+    if wide < 1e5 and (zs == np.floor(zs)).all():
+        table = np.full(int(wide) + 1, -1); table[(zs - low).astype(int)] = np.arange(len(zs))
+        inside = (values >= low) & (values <= zs[-1])
+        whole = np.where(inside, values - low, 0).astype(int)
+        z = table[whole]
+        return z, inside & (whole == values - low) & (z >= 0)
+    z = np.searchsorted(zs, values).clip(max=len(zs) - 1)
+    return z, zs[z] == values
+
 def hits_p3d(
     flat:Flat,
     iou=.5,   # at least
@@ -90,8 +102,8 @@ def hits_p3d(
     if not len(zs) or not len(flat.boxes): return none, none, none
     here = flat.mark_at[:, 0].astype(int) * len(zs) + np.searchsorted(zs, flat.mark_at[:, 1])
     order, count = np.argsort(here, kind='stable'), np.bincount(here, minlength=len(flat.volumes) * len(zs))
-    z = np.searchsorted(zs, flat.box_at[:, 1]).clip(max=len(zs) - 1)
-    box = np.flatnonzero(zs[z] == flat.box_at[:, 1])
+    z, known = _place(zs, flat.box_at[:, 1])
+    box = np.flatnonzero(known)
     there = flat.box_at[box, 0].astype(int) * len(zs) + z[box]
     box, there = box[count[there] > 0], there[count[there] > 0]
     _, first = np.unique(flat.track[box] * len(count) + there, return_index=True) # of several boxes of a tracklet on a slice
@@ -104,9 +116,18 @@ def hits_p3d(
     return flat.track[box[hit]], mark[hit], flat.track[box[np.isnan(overlap)]]
 
 # %% ../nbs/09a_p3d.ipynb #p3d09
+def _later_first(scores):
+    "(N,) order of falling scores, of equal ones the later first: a stable sort turned round, in half its time."
+    if np.isnan(scores).any(): return np.argsort(scores, kind='stable')[::-1]
+    order = np.argsort(scores)                                            # the fast sort, then ties put right
+    run = np.concatenate([[0], np.cumsum(np.diff(scores[order]) != 0)])[:len(order)]
+    tied = np.flatnonzero(np.bincount(run)[run] > 1) if len(run) else run
+    order[tied] = order[tied][np.lexsort((order[tied], run[tied]))]
+    return order[::-1]
+
 def _by_score(flat, ours):
     "(N,) tracklets by falling score; of equal ones the later first, or ours: by what they are, not by where they stand."
-    if not ours or not len(flat.scores): return np.argsort(flat.scores, kind='stable')[::-1]
+    if not ours or not len(flat.scores): return _later_first(flat.scores)
     first = np.flatnonzero(np.diff(flat.track, prepend=-1))
     low, high = (f.reduceat(np.column_stack([flat.box_at[:, 1], flat.boxes[:, k]]), first) for f, k in ((np.minimum, [1, 0]), (np.maximum, [3, 2])))
     return np.lexsort((*high.T[::-1], *low.T[::-1], -flat.scores)) # by z1 y1 x1 z2 y2 x2

@@ -61,7 +61,7 @@ def _checked(array, path):
         if bad: raise DataError(f'{path}: {bad} voxels are NaN or infinite')
         array = np.rint(array)
     elif array.dtype.kind not in 'iu': raise DataError(f'{path}: holds {array.dtype} and not numbers, as a colour or complex image does')
-    if array.dtype == np.int16: return np.maximum(array, np.int16(AIR))
+    if array.dtype == np.int16: return array if array.min() >= AIR else np.maximum(array, np.int16(AIR))
     return np.clip(array, AIR, np.iinfo(np.int16).max).astype(np.int16)
 
 def _sitk_read(path):
@@ -86,13 +86,25 @@ def _check_nifti(raw, path):
     kind = _nifti_kind(raw).header_class
     if len(raw) >= kind.template_dtype.itemsize: _checked_spacing(np.abs(kind(raw[:kind.template_dtype.itemsize], check=False)['pixdim'][3:0:-1]), path)
 
+def _gunzip(raw):
+    "What a gzip file holds, at once: twice as fast as nibabel's reading in parts."
+    size = int.from_bytes(raw[-4:], 'little')
+    out = zlib.decompress(raw, 31, max(min(size, 1100 * len(raw)), 1)) # into a buffer of the size that the end names, if deflate can have made it
+    return out if len(out) == size else gzip.decompress(raw)           # several members
+
+def _voxels_of(raw, proxy):
+    "The voxels in a NIfTI file's bytes where they lie, without a copy."
+    return np.frombuffer(raw, proxy.dtype, int(np.prod(proxy.shape)), proxy.offset).reshape(proxy.shape, order='F')
+
 def _nifti_array(path):
     "Voxels of a NIfTI file, axes in SimpleITK's order; `DataError` if it is damaged."
     try:
         raw = path.read_bytes()
-        if raw[:2] == b'\x1f\x8b': raw = gzip.decompress(raw) # at once: twice as fast as nibabel's reading in parts
+        if raw[:2] == b'\x1f\x8b': raw = _gunzip(raw)
         _check_nifti(raw, path)
-        return np.asanyarray(_nifti_kind(raw).from_bytes(raw).dataobj).T
+        image = _nifti_kind(raw).from_bytes(raw)
+        if image.dataobj.slope == 1 and image.dataobj.inter == 0: return _voxels_of(raw, image.dataobj).T
+        return np.asanyarray(image.dataobj).T
     except DataError: raise
     except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError) as e: raise _damaged(path) from e
 
@@ -238,6 +250,7 @@ def window_hu(
     "HU to 0..1 between the window's ends, clipped."
     low, high = WINDOWS[one_of('window', window, WINDOWS)] if isinstance(window, str) else window
     if isinstance(array, torch.Tensor): return ((array.float() - low) / (high - low)).clip(0, 1)
-    x = np.clip(array, low, high).astype(np.float32)
-    x -= np.float32(low); x /= np.float32(high - low)
-    return x
+    out = np.empty(array.shape, np.float32)
+    for a, x in zip(array, out) if array.ndim == 3 else [(array, out)]: # a slice at a time stays near the processor
+        np.subtract(a, low, out=x, casting='unsafe', dtype=np.float32); x /= np.float32(high - low); np.clip(x, 0, 1, out=x)
+    return out
