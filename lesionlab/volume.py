@@ -84,7 +84,8 @@ def _nifti_kind(raw): return nib.Nifti2Image if 540 in (int.from_bytes(raw[:4], 
 def _check_nifti(raw, path):
     "`DataError` for a spacing of 0, which ITK takes for 1 without an error."
     kind = _nifti_kind(raw).header_class
-    if len(raw) >= kind.template_dtype.itemsize: _checked_spacing(np.abs(kind(raw[:kind.template_dtype.itemsize], check=False)['pixdim'][3:0:-1]), path)
+    begins = {int.from_bytes(raw[:4], order) for order in ('little', 'big')}
+    if len(raw) >= kind.template_dtype.itemsize and begins & {348, 540}: _checked_spacing(np.abs(kind(raw[:kind.template_dtype.itemsize], check=False)['pixdim'][3:0:-1]), path)
 
 def _gunzip(raw):
     "What a gzip file holds, at once: twice as fast as nibabel's reading in parts."
