@@ -99,7 +99,7 @@ def write_report(
     figure = viz.scene(upright, found=shown, best=min(best, max(1, int((shown.scores >= least).sum()))))
     figure.update_layout(height=600)
     grid = ' x '.join(map(str, volume.shape)) + ' voxels (z y x) of ' + ' x '.join(f'{s:.2f}' for s in volume.spacing) + ' mm'
-    page = _PAGE.substitute(title=html.escape(volume.name or 'volume'), about=html.escape(' · '.join(t for t in (grid, f'{len(lesions)} lesions', about, 'for research, not for diagnosis') if t)),
+    page = _PAGE.substitute(title=html.escape(volume.name or 'volume'), about=html.escape(' · '.join(t for t in (grid, f'{len(lesions)} detections', about, 'for research, not for diagnosis') if t)),
                             last=upright.shape[0] - 1, start=min(max(start, 0), upright.shape[0] - 1), least=least, slices=json.dumps(slices), lesions=json.dumps(_rows(lesions, volume, upright, shown)), mm=mm,
                             spacing=json.dumps([float(s) for s in upright.spacing]), found=viz.FOUND, point=viz.POINT, scene=figure.to_html(full_html=False, include_plotlyjs=True, config=dict(responsive=True)))
     with atomic_path(path) as part: part.write_text(page, encoding='utf-8')
