@@ -45,6 +45,8 @@ def annotation_table(
 def _check_rows(table, where):
     "`DataError` for boxes half given or turned inside out."
     some, every = table[BOX].notna().any(axis=1), table[BOX].notna().all(axis=1)
+    endless = np.isinf(table[BOX].to_numpy()).any(axis=1)
+    if endless.any(): raise DataError(f'{where}: a box of volume {table.volume[endless].iloc[0]} has an infinite coordinate')
     if (some & ~every).any():
         raise DataError(f'{where}: the box of volume {table.volume[some & ~every].iloc[0]} lacks a coordinate')
     flat = every & (table[BOX[3:]].to_numpy() <= table[BOX[:3]].to_numpy()).any(axis=1)

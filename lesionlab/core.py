@@ -73,7 +73,7 @@ def save_json(obj, path)->Path:
 
 def load_json(path):
     "What `path` holds; a `DataError` names the file if it is no JSON."
-    try: return json.loads(Path(path).read_text())
+    try: return json.loads(Path(path).read_text(encoding='utf-8-sig')) # with or without the mark that spreadsheets put first
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e: raise DataError(f'{path}: can\'t be read as JSON ({e})') from e
 
 # %% ../nbs/00_core.ipynb #core14b

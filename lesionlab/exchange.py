@@ -79,7 +79,7 @@ def from_coco(
             rest = {k: v for k, v in a.items() if k not in ('id', 'image_id', 'category_id', 'iscrowd', 'bbox', 'area')}
             rows.append(dict(_image_row(image), **dict(zip(BOX, [b[2], b[1], b[0], b[2] + b[5], b[1] + b[4], b[0] + b[3]])), **rest))
         with_some = {r['volume'] for r in rows}
-        rows += [dict(r, **dict.fromkeys(BOX, np.nan), score=np.nan) for r in map(_image_row, images.values()) if r['volume'] not in with_some]
+        rows += [dict(r, **dict.fromkeys(BOX, np.nan)) for r in map(_image_row, images.values()) if r['volume'] not in with_some]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
         if isinstance(e, DataError): raise
         raise DataError(f'{where}: is no COCO-style JSON ({type(e).__name__} {e})') from e
@@ -155,7 +155,10 @@ def write_nndetection(
     geometry:dict,      # name: `Volume`
     folder,             # gets `<name>.nii.gz` and `<name>.json`, as in nnDetection's labelsTr
 ):
-    "Instance maps and their classes for nnDetection."
+    "Instance maps and their classes for nnDetection; a file that is no such map is never replaced (`DataError`)."
+    for name in pd.unique(table.volume):
+        path = Path(folder)/f'{name}.nii.gz'
+        if path.exists() and not path.with_name(f'{name}.json').exists(): raise DataError(f'{path}: exists and is no label map of nnDetection, so it is left as it is; choose another folder')
     for name, rows in table.groupby('volume'):
         boxes = torch.tensor(rows[BOX].dropna().to_numpy(np.float32))
         write_image(to_label_map(Lesions(boxes, torch.arange(len(boxes), 0, -1.)), geometry_of(name, geometry)), Path(folder)/f'{name}.nii.gz')
@@ -179,7 +182,7 @@ def read_nndetection(
         if missing: raise DataError(f'{path}: names instance {missing[0]}, which is not in the label map')
         boxes = [from_mask(mask.array == n, instances=True).boxes[0].tolist() for n in numbers]
         common = dict(volume=path.stem, source='mask', **dict(zip(SPACING, mask.spacing)))
-        rows += [dict(common, **dict(zip(BOX, b)), **{'class': int(instances[str(n)])}) for n, b in zip(numbers, boxes)] or [dict(common, **dict.fromkeys(BOX, np.nan), score=np.nan)]
+        rows += [dict(common, **dict(zip(BOX, b)), **{'class': int(instances[str(n)])}) for n, b in zip(numbers, boxes)] or [dict(common, **dict.fromkeys(BOX, np.nan))]
     if not rows: raise DataError(f'{folder}: holds no JSON of instances')
     return annotation_table(rows, str(folder))
 
@@ -211,7 +214,7 @@ def from_monai(
                 mm = np.array(entry['box'], float).reshape(-1, 6)
                 boxes = boxes_from_mm(np.concatenate([mm[:, :3] - mm[:, 3:] / 2, mm[:, :3] + mm[:, 3:] / 2], 1), geometry_of(name, geometry)).tolist()
                 common = dict(volume=name, split=split if len(data.keys() & {'training', 'validation', 'test'}) > 1 else '')
-                rows += [dict(common, **dict(zip(BOX, b)), **{'class': int(l)}) for b, l in zip(boxes, entry['label'])] or [dict(common, **dict.fromkeys(BOX, np.nan), score=np.nan)]
+                rows += [dict(common, **dict(zip(BOX, b)), **{'class': int(l)}) for b, l in zip(boxes, entry['label'])] or [dict(common, **dict.fromkeys(BOX, np.nan))]
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         if isinstance(e, DataError): raise DataError(f'{where}: {e}') from e
         raise DataError(f'{where}: is no data list of MONAI\'s detection ({type(e).__name__} {e})') from e

@@ -74,7 +74,7 @@ def load_pickle(
 
 # %% ../nbs/06_formats.ipynb #formats09
 def _common(name): return dict(volume=name.removesuffix('.annot'), patient=name[:6] if re.match(r'\d{6}_', name) else '')
-def _none(name, source): return dict(_common(name), **dict.fromkeys(BOX, np.nan), score=np.nan, source=source)
+def _none(name, source): return dict(_common(name), **dict.fromkeys(BOX, np.nan), source=source)
 
 def _mended(box):
     "A box's six columns; an extent of nothing, as one slice has that is named twice or a mark no wider than its padding, becomes one voxel about its middle."
@@ -150,10 +150,16 @@ def _tracklet_list(rows, pad, slices):
     "Tracklets of one volume."
     out = []
     for r, score, box in zip(rows.index, rows.score, rows[BOX].to_numpy(float)):
-        if slices is not None: of = slices[slices.detection == r]; zs, boxes = of.z1.to_numpy(float), of[BOX].to_numpy(float)
+        if slices is not None: boxes = slices.get(r, np.zeros((0, 6))); zs = boxes[:, 0]
         else: zs = box_slices(box[None])[1]; boxes = np.repeat(box[None], len(zs), 0)
         out.append([(int(z), np.array([b[2], b[1], b[5] - 1, b[4] - 1, score], np.float32)) for z, b in zip(zs, boxes)])
     return out
+
+def _by_detection(slices):
+    "Numbers of detections, and each one's boxes (K, 6) in the table's order."
+    order = np.argsort(slices.detection.to_numpy(), kind='stable')
+    names, first = np.unique(slices.detection.to_numpy()[order], return_index=True)
+    return names, np.split(slices[BOX].to_numpy(float)[order], first[1:])
 
 AUTHORS = dict(recist=_mark_slices, boxes=_box_list, tracklets=_tracklet_list) # the three structures of the seven kinds
 
@@ -167,6 +173,7 @@ def to_authors(
 )->dict:
     "The table as the authors' structure of a kind; `from_authors` gives it back."
     write, table, out = AUTHORS[one_of('kind', kind, AUTHORS)], table.reset_index(drop=True), {}
+    if slices is not None: slices = {r: of for r, of in zip(*_by_detection(slices))}
     for name, rows in table.groupby('volume', sort=False): out[name + ('.annot' if annot else '')] = write(rows[rows.z1.notna()], pad, slices)
     return out
 

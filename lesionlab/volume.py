@@ -54,13 +54,14 @@ def from_world(
 # %% ../nbs/01_volume.ipynb #volume13
 def _checked(array, path):
     "`array` as (D, H, W) int16 HU with padding as air, or a `DataError` naming `path`."
+    if array.dtype.kind not in 'iuf': raise DataError(f'{path}: holds {array.dtype} and not numbers, as a colour or complex image does')
+    if array.ndim == 4 and array.shape[0] == 1: array = array[0] # one step of time
     if array.ndim != 3: raise _not_3d(path, array.ndim)
     if 0 in array.shape: raise DataError(f'{path}: is empty, its shape is {array.shape}')
     if array.dtype.kind == 'f':
         bad = np.count_nonzero(~np.isfinite(array))
         if bad: raise DataError(f'{path}: {bad} voxels are NaN or infinite')
         array = np.rint(array)
-    elif array.dtype.kind not in 'iu': raise DataError(f'{path}: holds {array.dtype} and not numbers, as a colour or complex image does')
     if array.dtype == np.int16: return array if array.min() >= AIR else np.maximum(array, np.int16(AIR))
     return np.clip(array, AIR, np.iinfo(np.int16).max).astype(np.int16)
 
@@ -82,10 +83,19 @@ def _damaged(path): return DataError(f'{path}: can\'t be read as an image, it is
 def _nifti_kind(raw): return nib.Nifti2Image if 540 in (int.from_bytes(raw[:4], 'little'), int.from_bytes(raw[:4], 'big')) else nib.Nifti1Image
 
 def _check_nifti(raw, path):
-    "`DataError` for a spacing of 0, which ITK takes for 1 without an error."
+    "`DataError` for what ITK mends without an error: a spacing of 0, an sform that is sheared or of another size."
     kind = _nifti_kind(raw).header_class
     begins = {int.from_bytes(raw[:4], order) for order in ('little', 'big')}
-    if len(raw) >= kind.template_dtype.itemsize and begins & {348, 540}: _checked_spacing(np.abs(kind(raw[:kind.template_dtype.itemsize], check=False)['pixdim'][3:0:-1]), path)
+    if len(raw) < kind.template_dtype.itemsize or not begins & {348, 540}: return
+    header = kind(raw[:kind.template_dtype.itemsize], check=False)
+    spacing = np.abs(header['pixdim'][1:4])
+    _checked_spacing(spacing[::-1], path)
+    if not header['sform_code'] > 0: return
+    sides = np.linalg.norm(axes := header.get_sform()[:3, :3], axis=0)
+    if not np.allclose(sides, spacing, rtol=1e-2): raise DataError(f'{path}: says that its voxels measure {_mm(spacing)} mm, and {_mm(sides)} mm in its sform (x y z)')
+    if np.abs((axes / sides).T @ (axes / sides) - np.eye(3)).max() > 1e-2: raise DataError(f'{path}: has a geometry that can\'t be used, its axes are not at right angles')
+
+def _mm(sides): return ' x '.join(f'{v:.3g}' for v in sides)
 
 def _gunzip(raw):
     "What a gzip file holds, at once: twice as fast as nibabel's reading in parts."
@@ -115,14 +125,21 @@ def read_image(
     "One image file as a `Volume`; `DataError` if it is missing, damaged, empty, not 3D or has NaN."
     path = Path(path)
     if path.is_file() and path.name.lower().endswith(('.nii', '.nii.gz')):
-        array, geometry = _nifti_array(path), sitk.ImageFileReader()
+        array, geometry = _checked(_nifti_array(path), path), sitk.ImageFileReader()
         geometry.SetFileName(str(path))
         try: geometry.ReadImageInformation()
         except RuntimeError as e: raise DataError(f'{path}: has a geometry that can\'t be used, its axes are not at right angles') from e
     else:
         geometry = _sitk_read(path)
-        array = sitk.GetArrayFromImage(geometry)
-    return Volume(_checked(array, path), _checked_spacing(geometry.GetSpacing()[::-1], path), geometry.GetOrigin(), geometry.GetDirection(), stem(path))
+        if geometry.GetNumberOfComponentsPerPixel() > 1: raise DataError(f'{path}: has {geometry.GetNumberOfComponentsPerPixel()} values a voxel, as a colour image does')
+        array = _checked(sitk.GetArrayFromImage(geometry), path)
+    return Volume(array, *_geometry(geometry, path), stem(path))
+
+def _geometry(image, path):
+    "Spacing (z y x), origin and direction that SimpleITK has for an image or a reader, of the first three axes."
+    n = image.GetDimension()
+    turn = np.array(image.GetDirection()).reshape(n, n)[:3, :3]
+    return _checked_spacing(image.GetSpacing()[2::-1], path), image.GetOrigin()[:3], tuple(turn.ravel().tolist())
 
 def read_images_4d(
     path, # image file of four dimensions
@@ -132,8 +149,7 @@ def read_images_4d(
     image = _sitk_read(path)
     array = _nifti_array(path) if path.name.lower().endswith(('.nii', '.nii.gz')) else sitk.GetArrayFromImage(image)
     if array.ndim != 4 or image.GetDimension() != 4: raise DataError(f'{path}: has {array.ndim} dimensions, but phases lie in a file of 4')
-    turn = tuple(np.array(image.GetDirection()).reshape(4, 4)[:3, :3].ravel())
-    return [Volume(_checked(a, path), _checked_spacing(image.GetSpacing()[2::-1], path), image.GetOrigin()[:3], turn, stem(path)) for a in array]
+    return [Volume(_checked(a, path), *_geometry(image, path), stem(path)) for a in array]
 
 def read_geometry(
     path, # as in `read_image`
@@ -147,8 +163,8 @@ def read_geometry(
         if path.name.lower().endswith(('.nii', '.nii.gz')):
             with (gzip.open if path.name.lower().endswith('.gz') else open)(path, 'rb') as f: _check_nifti(f.read(540), path)
     except (RuntimeError, OSError, EOFError, zlib.error) as e: raise _damaged(path) from e
-    if reader.GetDimension() != 3: raise _not_3d(path, reader.GetDimension())
-    return Volume(np.broadcast_to(np.int16(0), reader.GetSize()[::-1]), _checked_spacing(reader.GetSpacing()[::-1], path), reader.GetOrigin(), reader.GetDirection(), stem(path))
+    if reader.GetDimension() != 3 and (reader.GetDimension() != 4 or reader.GetSize()[3] > 1): raise _not_3d(path, reader.GetDimension())
+    return Volume(np.broadcast_to(np.int16(0), reader.GetSize()[2::-1]), *_geometry(reader, path), stem(path))
 
 def stem(path)->str:
     "A file's name without `.nii.gz` and the like."
