@@ -9,7 +9,7 @@ __all__ = ['convert_annotations', 'convert_main']
 from pathlib import Path
 import pandas as pd
 from .core import DataError, ParameterError, command, one_of
-from .files import read_annotations, read_slices, write_annotations
+from .files import format_of, read_annotations, read_slices, what_is_lost, write_annotations
 from .recist import PADDING
 from .scans import Geometry, find_scans
 
@@ -47,3 +47,5 @@ def convert_main(
     "Convert annotations of lesions between formats."
     table = convert_annotations(Path(source).expanduser(), Path(target).expanduser(), format, Path(images).expanduser() if images else '', padding)
     print(f'{int(table.z1.notna().sum())} lesions in {table.volume.nunique()} volumes written to {target}')
+    scans = Geometry(find_scans([Path(images).expanduser()]).cases) if images else {}
+    for sentence in what_is_lost(table, format or format_of(target), scans): print(f'note: {sentence}')

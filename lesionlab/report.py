@@ -37,7 +37,7 @@ def _rows(lesions, volume, upright, shown):
     for i, (b, s) in enumerate(zip(lesions.boxes.tolist(), lesions.scores.tolist())):
         points = [] if shown.points is None else [[round(v, 2) for v in p] for p in shown.points[i].tolist()]
         rows.append(dict(score=round(s, 4), box=[round(v, 2) for v in b], shown=[round(v, 2) for v in shown.boxes[i].tolist()], points=points,
-                         middle=[round(float(v), 1) for v in (mm[i, :3] + mm[i, 3:]) / 2], size=[round((b[k + 3] - b[k]) * volume.spacing[k], 1) for k in (2, 1, 0)]))
+                         middle=[round(float(v), 1) for v in (mm[i, :3] + mm[i, 3:]) / 2], size=[round((shown.boxes[i, k + 3].item() - shown.boxes[i, k].item()) * upright.spacing[k], 1) for k in (2, 1, 0)]))
     return rows
 
 # %% ../nbs/60_report.ipynb #report06
@@ -54,7 +54,7 @@ table{border-collapse:collapse;width:100%} th,td{padding:4px 10px;text-align:rig
 <label>slice <input id="slice" type="range" min="0" max="$last" value="$start"><output id="at"></output></label>
 <label>score at least <input id="least" type="range" min="0" max="1" step="0.01" value="$least"><output id="score"></output></label></section>
 <section>$scene</section>
-<section class="wide"><table><thead><tr><th>lesion<th>score<th>slices<th>middle x, y, z in LPS mm<th>size along x, y, z in mm</tr></thead><tbody id="rows"></tbody></table><p id="none"></p></section></main>
+<section class="wide"><table><thead><tr><th>lesion<th>score<th>slices, as shown<th>middle in mm (x to the left, y to the back, z to the head; LPS)<th>size in mm (left to right x front to back x height)</tr></thead><tbody id="rows"></tbody></table><p id="none"></p></section></main>
 <script>
 const slices=$slices, lesions=$lesions, mm=$mm, spacing=$spacing, view=document.getElementById('view'), pen=view.getContext('2d'), byId=i=>document.getElementById(i);
 let chosen=-1, picture=new Image();
@@ -73,7 +73,7 @@ function paint(){
 function show(){picture.onload=paint; picture.src='data:image/jpeg;base64,'+slices[+byId('slice').value]}
 byId('slice').oninput=show; byId('least').oninput=paint;
 view.onwheel=e=>{e.preventDefault(); byId('slice').value=+byId('slice').value+(e.deltaY>0?1:-1); show()};
-lesions.forEach((l,i)=>{const r=byId('rows').insertRow(); [i+1,l.score.toFixed(3),l.box[0].toFixed(1)+' to '+l.box[3].toFixed(1),l.middle.map(v=>v.toFixed(1)).join(', '),l.size.map(v=>v.toFixed(1)).join(' x ')].forEach(v=>r.insertCell().textContent=v);
+lesions.forEach((l,i)=>{const r=byId('rows').insertRow(); [i+1,l.score.toFixed(3),(Math.floor(l.shown[0]+.01)+1)+' to '+Math.ceil(l.shown[3]-.01),l.middle.map(v=>v.toFixed(1)).join(', '),l.size.map(v=>v.toFixed(1)).join(' x ')].forEach(v=>r.insertCell().textContent=v);
   r.onclick=()=>{chosen=i; byId('slice').value=Math.floor((l.shown[0]+l.shown[3])/2); show()}});
 if(!lesions.length)byId('none').textContent='No lesion was found.';
 show();
@@ -98,6 +98,7 @@ def write_report(
     if len(lesions): least = min(least, int(float(lesions.scores[0]) * 100) / 100)
     figure = viz.scene(upright, found=shown, best=min(best, max(1, int((shown.scores >= least).sum()))))
     figure.update_layout(height=600)
+    figure.update_scenes(xaxis_title='to the left, mm', yaxis_title='to the back, mm', zaxis_title='to the head, mm')
     grid = ' x '.join(map(str, volume.shape)) + ' voxels (z y x) of ' + ' x '.join(f'{s:.2f}' for s in volume.spacing) + ' mm'
     page = _PAGE.substitute(title=html.escape(volume.name or 'volume'), about=html.escape(' · '.join(t for t in (grid, f'{len(lesions)} detections', about, 'for research, not for diagnosis') if t)),
                             last=upright.shape[0] - 1, start=min(max(start, 0), upright.shape[0] - 1), least=least, slices=json.dumps(slices), lesions=json.dumps(_rows(lesions, volume, upright, shown)), mm=mm,

@@ -238,7 +238,8 @@ def read_png_series(
 # %% ../nbs/01_volume.ipynb #volume23
 def digest(files):
     "Short digest of the files' places, sizes and times."
-    stats = ''.join(f'{p.resolve()}{(s := p.stat()).st_size}{s.st_mtime_ns}' for p in files)
+    try: stats = ''.join(f'{p.resolve()}{(s := p.stat()).st_size}{s.st_mtime_ns}' for p in files)
+    except OSError as e: raise DataError(f'{e.filename}: no such file') from e
     return hashlib.sha1(stats.encode()).hexdigest()[:12]
 
 def save_array(array:np.ndarray, path)->Path:

@@ -79,7 +79,7 @@ def test_mask_of_another_shape(tmp_path):
     (tmp_path/'dataset.json').write_text(json.dumps(dict(training=[dict(image='./imagesTr/a.nii.gz', label='./labelsTr/a.nii.gz')])))
     one_sentence(lambda: find_cases(tmp_path), 'labelsTr/a.nii.gz', '95')
     (tmp_path/'labelsTr'/'a.nii.gz').unlink()
-    one_sentence(lambda: find_cases(tmp_path), 'labelsTr/a.nii.gz', 'missing')
+    one_sentence(lambda: find_cases(tmp_path), 'labelsTr/a.nii.gz', 'no such file')
 
 
 def test_no_lesion_in_training(tmp_path):

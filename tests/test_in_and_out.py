@@ -85,7 +85,7 @@ def test_bad_volumes_do_not_stop_the_others(tmp_path, weights):
         row = table[[name in Path(str(v)).name for v in table.index]].iloc[0]
         assert row.status == 'failed' and word in row.reason and name in row.reason and '\n' not in row.reason, (name, row.reason)
     failed = pd.read_csv(tmp_path/'out'/'failed.csv')
-    assert len(failed) == len(FAULTS) and not any((tmp_path/'out').glob('.*')) and not any((tmp_path/'out').glob('*.new'))
+    assert len(failed) == len(FAULTS) and not any((tmp_path/'out').glob('.*'))
     assert set(pd.read_csv(tmp_path/'out'/'lesions.csv').volume) <= set(table.index[table.status == 'done'])
 
 
@@ -96,10 +96,9 @@ def test_exit_codes_and_messages(tmp_path, weights):
     (tmp_path/'in'/'b.nrrd').write_text('x')
     bad = command('predict', tmp_path/'in', '--weights', weights, '--out', tmp_path/'out', '--no-report')
     assert bad.returncode == 1 and 'b.nrrd' in bad.stderr and '1 as before, 1 failed' in bad.stdout
-    for args in ((tmp_path/'none', '--weights', weights, '--out', tmp_path/'out'), (tmp_path/'in', '--weights', tmp_path/'none', '--out', tmp_path/'o'), (tmp_path/'in', '--out', tmp_path/'o'), (tmp_path/'in', '--weights', weights, '--oot', 'x'), ()):
+    for args in ((tmp_path/'none', '--weights', weights, '--out', tmp_path/'o'), (tmp_path/'in', '--weights', tmp_path/'none', '--out', tmp_path/'o'), (tmp_path/'in', '--weights', weights, '--oot', 'x')):
         wrong = command('predict', *args)
         assert wrong.returncode == 2 and 'Traceback' not in wrong.stderr and not (tmp_path/'o').exists(), wrong.stderr
-    assert command('convert', tmp_path/'none.csv', tmp_path/'x.json').returncode == 2
     assert command('evaluate', tmp_path/'none.csv', tmp_path/'x.json').returncode == 2
 
 
@@ -209,9 +208,51 @@ def test_resumes_and_notices_changes(tmp_path, weights):
     assert run(k=5) == dict(a='done', b='done') and len(pd.read_csv(tmp_path/'out'/'a'/'lesions.csv')) <= 5
 
 
-def test_outputs_inside_the_input_are_not_read_again(tmp_path, weights):
+def test_what_is_the_users_stays(tmp_path, weights):
+    "An output folder that is, or lies in, an input is refused; a folder that is no prediction is never replaced; labels never take a scan's place."
+    write_dicom(CT, tmp_path/'in'/'pat')
+    before = {p: p.read_bytes() for p in (tmp_path/'in').rglob('*.dcm')}
+    for out in (tmp_path/'in', tmp_path/'in'/'pat', tmp_path/'in'/'out'):
+        with pytest.raises(ValueError, match='nothing is written there'): predict_scans([tmp_path/'in'], weights, out, report=False)
+    assert command('predict', tmp_path/'in'/'pat', '--weights', weights, '--out', tmp_path/'in').returncode in (1, 2)
+    write_image(CT, tmp_path/'images'/'a.nii.gz'); pd.DataFrame([dict(volume='a', **dict(zip(BOX, range(6))))]).to_csv(tmp_path/'t.csv', index=False)
+    scan = (tmp_path/'images'/'a.nii.gz').read_bytes()
+    assert command('convert', tmp_path/'t.csv', tmp_path/'images', '--format', 'nndetection', '--images', tmp_path/'images').returncode == 2
+    assert {p: p.read_bytes() for p in (tmp_path/'in').rglob('*.dcm')} == before and (tmp_path/'images'/'a.nii.gz').read_bytes() == scan
+
+
+def test_leftovers_and_damage_are_done_again(tmp_path, weights):
     write_image(CT, tmp_path/'in'/'a.nii.gz')
-    for _ in range(2): assert list(predict_scans([tmp_path/'in'], weights, tmp_path/'in'/'out', report=False).volume) == ['a']
+    run = lambda: predict_scans([tmp_path/'in'], weights, tmp_path/'out', report=False).status.tolist()
+    assert run() == ['done']
+    (tmp_path/'out'/'.a.new').mkdir(); (tmp_path/'out'/'.a.new'/'x').write_text('half'); (tmp_path/'out'/'a'/'lesions.csv').write_text('')
+    assert run() == ['done'] and run() == ['as before'] and sorted(p.name for p in (tmp_path/'out').iterdir()) == ['a', 'failed.csv', 'lesions.csv', 'summary.csv']
+    (tmp_path/'in'/'a.nii.gz').write_bytes(b'junk')
+    assert run() == ['failed'] and not (tmp_path/'out'/'a').exists() and (tmp_path/'out'/'a.stale'/'lesions.csv').exists() # what is there is true
+    for name in ('summary.csv', 'lesions.csv'): write_image(CT, tmp_path/'in'/f'{name}.nii.gz')
+    assert run() == ['failed', 'done', 'done'] and (tmp_path/'out'/'lesions.csv').is_file()
+    earlier = predict_scans([tmp_path/'out'/'summary.csv_scan'/'boxes.nii.gz', tmp_path/'in'], weights, tmp_path/'other', report=False)
+    assert earlier.status.tolist().count('done') == 2 and len(find_scans([tmp_path/'out']).cases) == 0                        # predictions are no scans
+
+
+def test_values_without_their_offset_are_no_hu(tmp_path, weights):
+    for name, off in (('u16', 1024), ('u32768', 32768)): sitk.WriteImage(sitk.GetImageFromArray((CT.array.astype(np.int32) + off + 24).astype(np.uint16)), str(tmp_path/f'{name}.nrrd'))
+    table = predict_scans([tmp_path/'u16.nrrd', tmp_path/'u32768.nrrd'], weights, tmp_path.parent/'o', report=False)
+    assert table.status.tolist() == ['failed'] * 2 and table.reason.str.contains('none below 0, so they are no HU').all()
+
+
+def test_a_bad_index_does_not_stop_its_neighbours(tmp_path, weights):
+    write_phantom(tmp_path/'in'/'dl', volumes=1); (tmp_path/'in'/'dl'/'DL_info.csv').write_text('a,b\n1,2\n')
+    write_image(CT, tmp_path/'in'/'good.nii.gz'); write_image(CT, tmp_path/'in'/'dec'/'other.nii.gz'); (tmp_path/'in'/'dec'/'dataset.json').write_text('{')
+    write_phantom(tmp_path/'in'/'whole', volumes=1); write_image(CT, tmp_path/'in'/'whole'/'extra.nii.gz')
+    table = predict_scans([tmp_path/'in'], weights, tmp_path/'out', report=False)
+    assert (table.status == 'done').sum() == 4 and table[table.status == 'failed'].reason.str.contains('is no DL_info.csv').tolist() == [True]
+
+
+def test_scores_survive_volumes_without_lesions(tmp_path):
+    table = annotation_table([dict(volume='a', **dict(zip(BOX, [0, 1, 2, 3, 4, 5]))), dict(volume='b', **dict.fromkeys(BOX, np.nan))])
+    for name, kind in (('x.pkl', 'boxes'), ('y.pkl', 'recist'), ('z.json', 'coco')):
+        assert read_annotations(write_annotations(table, tmp_path/name, kind)).score[0] == 1
 
 
 @pytest.mark.parametrize('content, says', [
@@ -244,7 +285,7 @@ def test_predictions_of_deeplesion_are_evaluated_as_they_come(tmp_path, weights)
     "From the download's layout to figures, by three commands' functions."
     write_phantom(tmp_path/'dl', volumes=6)
     table = predict_scans([tmp_path/'dl'], weights, tmp_path/'out', report=False)
-    assert (table.status == 'done').all() and len(table) == len(from_dl_info(tmp_path/'dl'/'DL_info.csv').volume.unique())
+    assert set(table.status) == {'done', 'passed over'} and (table.status == 'done').sum() == from_dl_info(tmp_path/'dl'/'DL_info.csv').volume.nunique() # its masks are passed over
     result = command('evaluate', tmp_path/'dl'/'truth.csv', tmp_path/'out'/'lesions.csv', '--rounds', 20, '--by', 'size', '--out', tmp_path/'figures')
     assert result.returncode == 0 and 'sensitivity at 1 FP' in result.stdout and '0-20 mm' in result.stdout, result.stderr
 
