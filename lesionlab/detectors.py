@@ -13,11 +13,11 @@ import torch
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 from torch import nn
-from . import vld
+from . import mscn, vld
 from .core import DataError, atomic_path, one_of
 
 # %% ../nbs/35_detectors.ipynb #detector05
-BUILDERS = dict(vld=vld.build)
+BUILDERS = dict(vld=vld.build, mscn=mscn.build)
 
 def build_detector(
     name='vld',    # a key of `BUILDERS`

@@ -7,7 +7,7 @@ from lesionlab.viz import save_figure, scene
 
 root = Path(__file__).parents[1]
 docs, copies = root/'docs', root/'docs'/'_notebooks'
-ROOMS = dict(Data=('00', '09'), Evaluation=('10', '19'), Networks=('20', '39'), Running=('40', '49'), Commands=('60', '69'))
+ROOMS = dict(Data=('00', '09'), Evaluation=('10', '19'), Networks=('20', '39'), Running=('40', '49'), Harvesting=('50', '59'), Commands=('60', '69'))
 
 
 def plain(source):
