@@ -66,6 +66,7 @@ def to_coco(
     return dict(info=dict(description='3D boxes: bbox is [x, y, z, width, height, depth] in voxels, from the corner of the first voxel'),
                 images=images, annotations=notes, categories=[dict(id=1, name='lesion')])
 
+# %% ../nbs/06b_exchange.ipynb #exchange08bx
 def from_coco(
     data:dict,        # of `json.load`
     where='the data', # its name in messages
@@ -117,6 +118,7 @@ def to_markups(
                             controlPoints=[_point(k, f'{i}-{k}', p, flat) for k, p in enumerate(at, 1)], measurements=[]))
     return {'@schema': _SCHEMA, 'markups': out}
 
+# %% ../nbs/06b_exchange.ipynb #exchange11bx
 def from_markups(
     data:dict,        # of `json.load`
     volume:Volume,    # gives the geometry
@@ -168,6 +170,7 @@ def geometry_of(name, geometry):
     if name not in geometry: raise DataError(f'{name}: is no volume among the images, and its geometry is needed')
     return geometry[name]
 
+# %% ../nbs/06b_exchange.ipynb #exchange14bx
 def read_nndetection(
     folder, # of `<name>.nii.gz` and `<name>.json`
 )->pd.DataFrame: # with the `class` of each lesion

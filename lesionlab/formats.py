@@ -221,6 +221,7 @@ def from_dl_info(
     table[['long_mm', 'short_mm']] = diameters * spacing[:, :1]
     return annotation_table(pd.concat([table, info[DL_COLUMNS]], axis=1), str(path))
 
+# %% ../nbs/06_formats.ipynb #formats09hbx
 def to_dl_info(
     table:pd.DataFrame, # of `from_dl_info`
     path,               # .csv

@@ -90,6 +90,7 @@ def _hard(volume, s_g, candidates, per_volume):
     rows = pd.DataFrame(dict(volume=volume, s_g=s_g))[candidates].sort_values('s_g', ascending=False, kind='stable')
     return rows.groupby('volume', sort=False).head(per_volume).index.to_numpy()
 
+# %% ../nbs/52_harvest.ipynb #harvest08bx
 def _check(proposals, marks, fully, precision):
     "`DataError` for what no round can be run on."
     if not 0 < precision <= 1: raise ParameterError(f'precision is {precision}, but must be between 0 and 1')

@@ -44,6 +44,7 @@ def _check_same(a, b):
     def key(m): return sorted(map(tuple, m.lesions[['volume', *BOX]].to_numpy()))
     if set(a.volumes.volume) != set(b.volumes.volume) or key(a) != key(b): raise DataError('the two detectors were held against different truths')
 
+# %% ../nbs/10a_intervals.ipynb #interval05bx
 def _sort(*matched):
     "One or more detectors' detections on the same volumes, by falling score (of several: by rank among their own), and whose each is."
     volumes = matched[0].volumes

@@ -47,6 +47,7 @@ def _planes(middles, sides, size):
     planes = torch.stack([torch.stack(p, -1) for p in ((zero, a, b), (a, zero, b), (a, b, zero))])  # axial, coronal, sagittal
     return middles[:, None, None, None, None] + planes * sides[:, :, None, None, None, None]
 
+# %% ../nbs/51_lpc.ipynb #lpc05bx
 def cut_views(
     array,           # (D, H, W) HU
     spacing,         # (3,) z y x, mm
@@ -138,6 +139,7 @@ def _augmented(x, generator):
     gain, shift = (torch.randn(len(x), generator=generator).view(-1, *[1] * (x.ndim - 1)) * s for s in (.1, .03))
     return (x * (1 + gain) + shift + torch.randn(x.shape, generator=generator) * .01)
 
+# %% ../nbs/51_lpc.ipynb #lpc13bx
 def train_lpc(
     model:LPC,
     samples:Samples,  # those with a label are learnt from
@@ -173,6 +175,7 @@ def score_lpc(
     parts = [model(samples.x[i:i+batch].float().to(device), samples.size[i:i+batch].to(device)).sigmoid().cpu() for i in range(0, len(samples.x), batch)]
     return torch.cat(parts).numpy() if parts else np.zeros(0)
 
+# %% ../nbs/51_lpc.ipynb #lpc13cx
 def out_of_fold(
     build,            # function that makes a new `LPC`
     samples:Samples,

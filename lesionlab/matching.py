@@ -127,6 +127,7 @@ def match(
     d, l = _hits(rule if rule != 'recist 2d' else 'p3d extent', iou, detections, lesions, slices)
     return _in_order(detections, lesions, volumes.reset_index(drop=True), d, l, rule, iou)
 
+# %% ../nbs/09b_matching.ipynb #matching08bxbx
 def hits(
     detections:pd.DataFrame, # table of lesions, each with a box
     lesions:pd.DataFrame,    # table of lesions, each with a box

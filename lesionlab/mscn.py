@@ -35,6 +35,7 @@ class MSCNSettings:
 
 STRIDE = (1, 4, 4) # voxels a feature cell, z y x
 
+# %% ../nbs/32_mscn.ipynb #mscn05bx
 class MSCN(nn.Module):
     "Multi-slice CenterNet (Lesion Harvester, fig. 3)."
     stride, divisor = STRIDE, (1, 16, 16) # of the maps; what an input's sides must be multiples of

@@ -148,6 +148,7 @@ def running_p3d(
     missed[rank[undecided]] = False
     return order, found, again, missed
 
+# %% ../nbs/09a_p3d.ipynb #p3d09bx
 def line_through(
     x, y,  # (N,) points, x rising
     at,    # (K,) where to read it

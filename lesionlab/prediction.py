@@ -113,6 +113,7 @@ def _stale(folder):
     aside = folder.with_name(f'{folder.name}.stale')
     shutil.rmtree(aside, ignore_errors=True); folder.rename(aside)
 
+# %% ../nbs/62_predict.ipynb #predict10bx
 def predict_scans(
     inputs,     # files and folders
     weights,    # .safetensors of `detectors.save_detector`

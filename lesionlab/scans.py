@@ -62,6 +62,7 @@ class Case:
         if self.series: return list(self.series.files)
         return png_slices(self.path, *(self.slices or ())) if self.path.is_dir() else [self.path]
 
+# %% ../nbs/06d_scans.ipynb #scans05bx
 def _plane(png):
     "Height and width of a PNG file."
     with png.open('rb') as f: head = f.read(24)
@@ -153,6 +154,7 @@ def find_scans(
     found.cases = _unique(found.cases, roots)
     return found
 
+# %% ../nbs/06d_scans.ipynb #scans08bx
 def _walk(folder, root, seen, found):
     "A folder and all folders in it, each once."
     if folder.resolve() in seen or (folder/PREDICTION).exists(): return

@@ -99,6 +99,7 @@ def fuse(
     _, whole = connected_components(coo_array((np.ones(meets.sum()), (one[meets], other[meets])), shape=(n, n)), directed=False)
     return whole[track]
 
+# %% ../nbs/24_stacking.ipynb #stacking12bx
 def stack(
     z:np.ndarray,      # (K,) slice of each box
     boxes:np.ndarray,  # (K, 4) y1 x1 y2 x2, voxels, half open

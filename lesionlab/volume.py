@@ -107,6 +107,7 @@ def _voxels_of(raw, proxy):
     "The voxels in a NIfTI file's bytes where they lie, without a copy."
     return np.frombuffer(raw, proxy.dtype, int(np.prod(proxy.shape)), proxy.offset).reshape(proxy.shape, order='F')
 
+# %% ../nbs/01_volume.ipynb #volume15bx
 def _nifti_array(path):
     "Voxels of a NIfTI file, axes in SimpleITK's order; `DataError` if it is damaged."
     try:
@@ -141,6 +142,7 @@ def _geometry(image, path):
     turn = np.array(image.GetDirection()).reshape(n, n)[:3, :3]
     return _checked_spacing(image.GetSpacing()[2::-1], path), image.GetOrigin()[:3], tuple(turn.ravel().tolist())
 
+# %% ../nbs/01_volume.ipynb #volume15cx
 def read_images_4d(
     path, # image file of four dimensions
 )->list:  # of `Volume`, one for each step of the last axis, on one grid
