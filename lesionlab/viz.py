@@ -9,7 +9,7 @@ __all__ = ['TRUTH', 'FOUND', 'POINT', 'VIEW', 'show_slices', 'scene', 'scene_png
 # %% ../nbs/05_viz.ipynb #viz03
 import json
 from pathlib import Path
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, plotly.graph_objects as go, torch
+import matplotlib.pyplot as plt, numpy as np, pandas as pd, plotly.express as px, plotly.graph_objects as go, torch
 from matplotlib.patches import Rectangle
 from plotly.subplots import make_subplots
 from skimage.measure import marching_cubes
@@ -174,12 +174,13 @@ def froc_figure(
 )->go.Figure:
     "Sensitivity over false positives per volume."
     fig = go.Figure()
-    for name, c in curves.items():
+    for k, (name, c) in enumerate(curves.items()):
+        color = px.colors.qualitative.D3[k % 10]
         if name in (bands or {}):
             x, low, high = bands[name]
-            fig.add_scatter(x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), fill='toself', mode='none', opacity=.3, name=f'{name}, interval', showlegend=False)
+            fig.add_scatter(x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), fill='toself', fillcolor=color, mode='none', opacity=.2, name=f'{name}, interval', showlegend=False)
         x = np.linspace(0, fp_max, 200)
-        fig.add_scatter(x=x, y=c.at(x), name=f'{name}, IoU {">" if c.rule == "3d" else "at least"} {c.iou:g}', mode='lines')
+        fig.add_scatter(x=x, y=c.at(x), name=f'{name}, IoU {">" if c.rule == "3d" else "at least"} {c.iou:g}', mode='lines', line=dict(color=color))
     per = 'marked slice' if any(c.rule == 'recist 2d' for c in curves.values()) else 'volume'
     fig.update_layout(title=title, xaxis_title=f'false positives per {per}', yaxis_title='sensitivity', yaxis_range=[0, 1], height=380, template='simple_white', margin=dict(t=40, b=40, l=50, r=10))
     return fig
