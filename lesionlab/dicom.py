@@ -7,7 +7,7 @@ __all__ = ['is_dicom', 'Series', 'find_series', 'read_series', 'read_dicom', 'wr
 
 # %% ../nbs/01a_dicom.ipynb #dicom03
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np, pydicom, SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -26,13 +26,15 @@ def is_dicom(path):
         with path.open('rb') as f: return f.read(132)[128:] == b'DICM'
     except OSError: return False
 
-def _header(path):
-    "Where a file's slice lies; `DataError` if it is damaged."
+_PIXELS = ['PixelData', 'BitsAllocated', 'BitsStored', 'HighBit', 'PixelRepresentation', 'PhotometricInterpretation', 'PlanarConfiguration']
+
+def _header(path, pixels=False):
+    "Where a file's slice lies, and if asked its pixels, not yet decoded; `DataError` if it is damaged."
     try:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation(): # values against the standard can often be read
             warnings.simplefilter('ignore')
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True) # old files have no preamble
-            for tag in header.keys(): header[tag] # whole values, now
+            header = pydicom.dcmread(path, stop_before_pixels=not pixels, specific_tags=_TAGS + _PIXELS * pixels, force=True) # old files have no preamble
+            for tag in _TAGS: header.get(tag) # whole values, now
     except (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError, pydicom.errors.InvalidDicomError) as e:
         raise DataError(f'{path}: can\'t be read as DICOM, it is damaged or of another format') from e
     if 'SOPClassUID' not in header or header.SOPClassUID == CTImageStorage and 'Columns' not in header: raise DataError(f'{path}: can\'t be read as DICOM, its header is cut off or of another format')
@@ -48,6 +50,7 @@ class Series:
     spacing:tuple    # (3,) z y x, mm
     origin:tuple     # (3,) x y z of the first voxel's centre, LPS mm
     direction:tuple  # (9,) row-major
+    loaded:tuple = field(default=None, compare=False, repr=False) # the files' data sets, where their pixels were read along
 
 def _no_volume(header):
     "Why a file is no slice of a CT volume, or None."
@@ -117,15 +120,16 @@ def _series(group, name):
         mine = [float(v) for v in h.PixelSpacing]
         if len(mine) != 2 or not min(mine) > 0: raise DataError(f'{p}: its pixel spacing is {mine}')
         if not np.allclose(mine, plane, rtol=1e-3): raise DataError(f'{p}: its pixels measure {mine} mm, but those of {files[0].name} {plane}')
-    return Series(Path(name).name, tuple(files), (len(files), int(headers[0].Rows), int(headers[0].Columns)), (step, *plane), tuple(at[0]), tuple(axes.ravel()))
+    return Series(Path(name).name, tuple(files), (len(files), int(headers[0].Rows), int(headers[0].Columns)), (step, *plane), tuple(at[0]), tuple(axes.ravel()), tuple(headers) if 'PixelData' in headers[0] else None)
 
 def find_series(
-    folder, # searched itself, not its sub-folders
-):          # list of `Series`; dict of name: `DataError` for series that can't be read; dict of path: reason for what was passed over
+    folder,       # searched itself, not its sub-folders
+    pixels=False, # whether to read the pixels along, for a series that is wanted at once
+):                # list of `Series`; dict of name: `DataError` for series that can't be read; dict of path: reason for what was passed over
     "The CT series of a folder."
     folder, headers, over, bad = Path(folder), [], {}, {}
     for p in sorted(p for p in folder.iterdir() if not p.name.startswith('.') and p.is_file() and is_dicom(p)):
-        try: h = _header(p)
+        try: h = _header(p, pixels)
         except DataError as e: bad[p.name] = e; continue
         reason = _no_volume(h)
         if reason: over[p] = reason
@@ -149,12 +153,12 @@ def _names(folder, groups):
     return [f'{folder.name}_{n}' for n in numbers]
 
 # %% ../nbs/01a_dicom.ipynb #dicom12
-def _slice_hu(path):
-    "One file's slice, HU as int or float."
+def _slice_hu(path, ds=None):
+    "One file's slice, HU as int or float; `ds` is its data set where it was read already."
     try:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
             warnings.simplefilter('ignore')
-            ds = pydicom.dcmread(path, force=True)
+            if ds is None: ds = pydicom.dcmread(path, specific_tags=_TAGS + _PIXELS, force=True)
             if 'TransferSyntaxUID' not in ds.file_meta: ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian # of files without preamble
             if ds.file_meta.TransferSyntaxUID.is_compressed: return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0]
             slope, intercept = float(ds.get('RescaleSlope') or 1), float(ds.RescaleIntercept)
@@ -169,7 +173,7 @@ def read_series(
     "One series as a volume; `DataError` if a file is damaged."
     array = np.empty(series.shape, np.int16)
     for i, p in enumerate(series.files):
-        s = _slice_hu(p)
+        s = _slice_hu(p, series.loaded[i] if series.loaded else None)
         if s.shape != array[i].shape: raise DataError(f'{p}: holds {s.shape} voxels, but its header says {array[i].shape}')
         array[i] = np.clip(np.rint(s) if s.dtype.kind == 'f' else s, AIR, np.iinfo(np.int16).max)
     return Volume(array, series.spacing, series.origin, series.direction, series.name)
@@ -178,7 +182,7 @@ def read_dicom(
     folder, # of one CT series, and what is no volume beside it
 )->Volume:
     "The one CT volume of a folder; `DataError` if there is none or more than one."
-    found, bad, over = find_series(folder)
+    found, bad, over = find_series(folder, pixels=True)
     if bad: raise next(iter(bad.values()))
     if len(found) > 1: raise DataError(f'{folder}: holds {len(found)} CT series ({", ".join(s.name for s in found)}); choose with `find_series`')
     if not found: raise DataError(f'{folder}: holds no CT series' + (f'; {next(iter(over))} {next(iter(over.values()))}' if over else ''))
