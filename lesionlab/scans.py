@@ -145,7 +145,7 @@ def find_scans(
 )->Scans:
     "Every CT volume of some files and folders, folders with all that is in them; `DataError` for an input that does not exist."
     found, roots, seen = Scans(), {}, {Path(p).resolve() for p in leave}
-    for path in map(Path, inputs):
+    for path in (Path(os.path.abspath(p)) for p in inputs): # `.` has a name, too
         if not path.exists(): raise DataError(f'{path}: no such file or folder')
         if path.is_dir(): _walk(path, path, seen, found)
         elif is_image(path): found.cases.append(Case(stem(path), path, patient=stem(path)))
