@@ -19,7 +19,7 @@ from .detectors import load_detector
 from .exchange import MM, lesion_table, to_coco, to_label_map, to_markups
 from .inference import predict
 from .report import write_report
-from .scans import PREDICTION, Case, find_scans
+from .scans import PREDICTION, Case, find_scans, is_prediction
 from .volume import Volume, digest, to_world, write_image
 
 # %% ../nbs/62_predict.ipynb #predict05
@@ -39,7 +39,7 @@ def write_prediction(
 )->Path:             # `folder`
     "All files of one volume, whole or not at all."
     folder = Path(folder)
-    if folder.exists() and not (folder/PREDICTION).exists(): raise DataError(f'{folder}: exists and is no earlier prediction, so it is left as it is; choose another --out')
+    if folder.exists() and not is_prediction(folder): raise DataError(f'{folder}: exists and is no earlier prediction, or holds files of yours, so it is left as it is; choose another --out')
     new, old = folder.parent/f'.{folder.name}.new', folder.parent/f'.{folder.name}.old'
     for left in (new, old): shutil.rmtree(left, ignore_errors=True) # of a run that was stopped
     new.mkdir(parents=True)
@@ -59,7 +59,7 @@ def _write_all(lesions, volume, folder, about, report, window):
     write_image(to_label_map(lesions, volume), folder/'boxes.nii.gz')
     if lesions.points is not None: _point_table(lesions, volume).round(4).to_csv(folder/'surface_points.csv', index=False)
     if report: write_report(volume, lesions, folder/'report.html', window=window)
-    save_json(to_markups(lesions, volume), folder/PREDICTION) # last: it marks a folder as a prediction
+    save_json(to_markups(lesions, volume), folder/PREDICTION[-1]) # last: it marks a folder as a prediction
 
 # %% ../nbs/62_predict.ipynb #predict07
 def not_hu(
@@ -74,7 +74,7 @@ def not_hu(
 # %% ../nbs/62_predict.ipynb #predict09
 def _done(case, folder, key, report):
     "Number of lesions and best score of an earlier run from the same files and weights, or None."
-    if not all((folder/n).exists() for n in ('lesions.csv', 'lesions.json', PREDICTION, 'boxes.nii.gz', *(['report.html'] if report else []))): return None
+    if not all((folder/n).exists() for n in ('lesions.csv', 'lesions.json', PREDICTION[-1], 'boxes.nii.gz', *(['report.html'] if report else []))): return None
     try: return pd.read_csv(folder/'lesions.csv').score if load_json(folder/'lesions.json')['info'].get('key') == key else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError): return None # damaged: done again
 
@@ -109,7 +109,7 @@ def check_out(
 
 def _stale(folder):
     "Put an earlier prediction aside whose scan can't be read any more."
-    if not (folder/PREDICTION).exists(): return
+    if not is_prediction(folder): return
     aside = folder.with_name(f'{folder.name}.stale')
     shutil.rmtree(aside, ignore_errors=True); folder.rename(aside)
 
