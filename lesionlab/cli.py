@@ -22,9 +22,11 @@ def match_files(
     truth, detections, # files of lesions
     rule='3d',         # one of `matching.RULES`
     iou=None,          # threshold; the rule's own by default
+    padding='auto',    # of DeepLesion's marks: keep, off, or auto (kept where the rule looks at slices)
 ):                     # `matching.Matched`; table of the truth; table of the detections
     "Hold a file of detections against a file of truth; errors name the file."
-    pad = 5. if one_of('rule', rule, RULES) == '3d' else 0.
+    one_of('rule', rule, RULES); one_of('padding', padding, ('auto', 'keep', 'off'))
+    pad = 5. if padding == 'off' or padding == 'auto' and rule == '3d' else 0.
     known, found = read_annotations(truth, pad=pad), read_annotations(detections, pad=pad)
     try: return match(found, known, iou, rule, read_slices(detections)), known, found
     except ParameterError: raise
@@ -64,12 +66,13 @@ def evaluate_files(
     by='',             # strata: `size`, or a column of the truth
     rounds=1000,       # of drawing patients; 0: no intervals
     seed=0,
+    padding='auto',    # as in `match_files`
 ):                     # table of figures (value, low, high, share), table of strata or None, `matching.Matched`
     "Hold a file of detections against a file of truth."
     if rounds < 0: raise ParameterError(f'rounds is {rounds}, but must be 0 or more')
     if not len(fps) or not all(f >= 0 for f in fps): raise ParameterError(f'fps is {fps}, but must be numbers of false positives per volume')
     if out is not None and Path(out).exists() and not Path(out).is_dir(): raise DataError(f'{out}: is a file, not a folder')
-    m, known, found = match_files(truth, detections, rule, iou)
+    m, known, found = match_files(truth, detections, rule, iou, padding)
     table = bootstrap(m, fps, max(rounds, 1), seed)
     if not rounds: table = table[['value']]
     strata = strata_table(m, *strata_of(m, known, found, by), tuple(f for f in fps if f == 1) or tuple(fps[:1]), rounds, seed) if by else None
@@ -106,12 +109,13 @@ def evaluate_main(
     by:str='',        # Strata to report: size, or a column of the truth
     rounds:int=1000,  # Of drawing patients for the intervals; 0: none
     seed:int=0,       # Of the drawing
+    padding:str='auto', # Of DeepLesion's marks, 5 pixels: keep, off, or auto (kept where the rule looks at slices, as the authors do)
 ):
     "Print FROC, AP and recall of a file of detections, with 95% intervals over patients."
     try: points = tuple(float(f) for f in fps.split(',')) if fps else FPS
     except ValueError as e: raise ParameterError(f'fps is {fps!r}, but must be numbers such as 0.5,1,2') from e
-    table, strata, m = evaluate_files(resolve(truth), resolve(detections), resolve(out) if out else None, rule, iou, points, by, rounds, seed)
-    print(f'{len(m.lesions)} lesions in {len(m.volumes)} {"marked slices" if rule == "recist 2d" else "volumes"}, {len(m.detections)} detections; rule {m.rule}, IoU {">" if rule == "3d" else ">="} {m.iou:g}\n')
+    table, strata, m = evaluate_files(resolve(truth), resolve(detections), resolve(out) if out else None, rule, iou, points, by, rounds, seed, padding)
+    print(f'{len(m.lesions)} lesions in {len(m.volumes)} {"marked slices" if rule == "recist 2d" else "volumes"}, {len(m.detections)} detections; rule {m.rule}, IoU {">" if rule == "3d" else ">="} {m.iou:g}; DeepLesion\'s marks {"without" if padding == "off" or padding == "auto" and rule == "3d" else "with"} their padding\n')
     print((table if rounds and (table.share < 1).any() else table.drop(columns='share', errors='ignore')).round(3).to_string())
     if strata is not None: print('\n' + strata.astype(float).round(3).to_string())
     if out: print(f'\nwritten to {out}')

@@ -132,7 +132,7 @@ def what_is_lost(
     if kind == 'nndetection' and (boxes[BOX] != boxes[BOX].round()).any(axis=None): out.append('boxes are rounded to voxels')
     turned = [v for v in pd.unique(boxes.volume) if v in geometry and _oblique(geometry[v])] if kind == 'monai' else []
     if turned: out.append(f'{len(turned)} volumes are oblique, {turned[0]} the first: their boxes are the enclosing ones along the world\'s axes, and come back larger')
-    more = [c for c in table if c not in ('volume', *BOX, 'score', 'source', 'patient', 'split', 'spacing_z', 'spacing_y', 'spacing_x', 'tracklet', 'class') and table[c].notna().any()]
+    more = [c for c in table if c not in ('volume', *BOX, 'score', 'source', 'patient', 'split', 'spacing_z', 'spacing_y', 'spacing_x', 'tracklet', 'class', *MM) and table[c].notna().any()]
     if kind not in ('table', 'coco', 'dl_info') and more: out.append(f'columns are not kept: {", ".join(more[:5])}{" and more" if more[5:] else ""}')
     return out
 

@@ -71,19 +71,11 @@ class LabelledSlices(Dataset):
         array, n = self.volumes[name], self.context
         part = array[np.clip(np.arange(z - n, z + n + 1), 0, len(array) - 1)].astype(np.float32)
         part, corner = _window(rng, part, boxes[rng.integers(len(boxes))].numpy(), self.shape)
-        boxes = boxes - torch.tensor([*corner, *corner], dtype=torch.float32)
-        for axis in range(3):
-            if rng.random() < .5: continue
-            part = np.flip(part, axis)
-            if axis: k = axis - 1; boxes[:, [k, k + 2]] = self.shape[k] - boxes[:, [k + 2, k]]
-        part = part * rng.uniform(.9, 1.1) + rng.uniform(-20, 20) + rng.uniform(0, 10) * rng.standard_normal(part.shape, dtype=np.float32)
-        size = torch.tensor([*self.shape, *self.shape], dtype=torch.float32)
-        middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-        inside = ((middle >= 0) & (middle < size[:2])).all(1)
-        boxes = torch.cat([boxes[:, :2].clamp(min=0), torch.minimum(boxes[:, 2:], size[2:])], 1)
-        deep = torch.cat([torch.full((len(boxes), 1), float(n)), boxes[:, :2], torch.full((len(boxes), 1), n + 1.), boxes[:, 2:]], 1)
+        part, boxes = _augmented(rng, part, boxes - torch.tensor([*corner, *corner], dtype=torch.float32), self.shape)
+        deep, inside = _deep(boxes, self.shape, n)
         return dict(image=self.pre.image(part), boxes=deep[inside & ~hard], hard_negatives=deep[inside & hard])
 
+# %% ../nbs/53_rounds.ipynb #rounds_window
 def _window(rng, part, box, shape):
     "A window of `shape` that holds the box, air beyond the edge; and where it starts."
     corner = []
@@ -96,6 +88,20 @@ def _window(rng, part, box, shape):
     a, b = slice(max(y, 0), min(y + h, part.shape[1])), slice(max(x, 0), min(x + w, part.shape[2]))
     out[:, a.start-y:a.stop-y, b.start-x:b.stop-x] = part[:, a, b]
     return out, corner
+
+def _augmented(rng, part, boxes, shape):
+    "Slices and their boxes flipped along each axis half of the time, their HU jittered."
+    for axis in range(3):
+        if rng.random() < .5: continue
+        part = np.flip(part, axis)
+        if axis: k = axis - 1; boxes[:, [k, k + 2]] = shape[k] - boxes[:, [k + 2, k]]
+    return part * rng.uniform(.9, 1.1) + rng.uniform(-20, 20) + rng.uniform(0, 10) * rng.standard_normal(part.shape, dtype=np.float32), boxes
+
+def _deep(boxes, shape, z):
+    "(N, 4) boxes as (N, 6) on slice `z`, clipped to the window; and which of them have their middle in it."
+    size, middle = torch.tensor(shape, dtype=torch.float32), (boxes[:, :2] + boxes[:, 2:]) / 2
+    column = torch.full((len(boxes), 1), float(z))
+    return torch.cat([column, boxes[:, :2].clamp(min=0), column + 1, torch.minimum(boxes[:, 2:], size)], 1), ((middle >= 0) & (middle < size)).all(1)
 
 # %% ../nbs/53_rounds.ipynb #rounds07
 def train_slices(
