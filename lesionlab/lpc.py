@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'KINDS', 'Patches', 'cut_views', 'cut_cubes', 'LPCSettings', 'LPC', 'Samples', 'train_lpc', 'score_lpc',
-           'out_of_fold']
+           'in_sample', 'out_of_fold']
 
 # %% ../nbs/51_lpc.ipynb #lpc03
 from dataclasses import dataclass, replace
@@ -176,21 +176,32 @@ def score_lpc(
     return torch.cat(parts).numpy() if parts else np.zeros(0)
 
 # %% ../nbs/51_lpc.ipynb #lpc13cx
-def out_of_fold(
+def in_sample(
     build,            # function that makes a new `LPC`
+    samples:Samples,
+    seed=0,
+    **options,        # of `train_lpc`
+)->np.ndarray:        # (N,) s_c
+    "Scores of one classifier, of what it learnt from as of the rest, as the paper takes them."
+    model = build()
+    train_lpc(model, samples, seed=seed, **options)
+    return score_lpc(model, samples)
+
+def out_of_fold(
+    build,            # as in `in_sample`
     samples:Samples,
     folds=3,          # patients in so many parts
     seed=0,
     **options,        # of `train_lpc`
-)->np.ndarray:        # (N,) s_c of every labelled proposal by a classifier that never saw its patient; nan for others
-    "Honest scores of what the classifier was trained on (the paper takes them in-sample)."
+)->np.ndarray:        # (N,) s_c: of a labelled proposal by the classifier that never saw its patient, of the others the mean of all
+    "Honest scores of what was learnt from, comparable with those of the rest."
     groups = np.unique(samples.group[~torch.isnan(samples.label).numpy()])
     if len(groups) < folds: raise ParameterError(f'{len(groups)} patients can\'t be parted in {folds} folds')
     part = dict(zip(np.random.default_rng(seed).permutation(groups), np.arange(len(groups)) % folds))
-    of, out = np.array([part.get(g, -1) for g in samples.group]), np.full(len(samples.x), np.nan)
+    of, scores = np.array([part.get(g, -1) for g in samples.group]), np.zeros((folds, len(samples.x)))
     for k in range(folds):
         model = build()
         train_lpc(model, replace(samples, label=torch.where(torch.from_numpy(of == k), torch.nan, samples.label.float())), seed=seed + k, **options)
-        mine = np.flatnonzero((of == k) & ~torch.isnan(samples.label).numpy())
-        out[mine] = score_lpc(model, Samples(samples.x[mine], samples.size[mine], samples.label[mine], samples.group[mine]))
-    return out
+        scores[k] = score_lpc(model, samples)
+    mine = (of >= 0) & ~torch.isnan(samples.label).numpy()
+    return np.where(mine, scores[of, np.arange(len(of))], scores.mean(0))
