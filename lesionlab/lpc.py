@@ -198,9 +198,11 @@ def out_of_fold(
     **options,        # of `train_lpc`
 )->np.ndarray:        # (N,) s_c: of a labelled proposal by the classifier that never saw its patient, of the others the mean of all
     "Honest scores of what was learnt from, comparable with those of the rest."
-    groups = np.unique(samples.group[~torch.isnan(samples.label).numpy()])
+    label = samples.label.numpy()
+    groups, bare = np.unique(samples.group[~np.isnan(label)]), set(samples.group[label == 0])
     if len(groups) < folds: raise ParameterError(f'{len(groups)} patients can\'t be parted in {folds} folds')
-    part = dict(zip(np.random.default_rng(seed).permutation(groups), np.arange(len(groups)) % folds))
+    order = sorted(np.random.default_rng(seed).permutation(groups), key=lambda g: g not in bare) # patients with negatives are few: dealt out first
+    part = dict(zip(order, np.arange(len(groups)) % folds))
     of, scores = np.array([part.get(g, -1) for g in samples.group]), np.zeros((folds, len(samples.x)))
     for k in range(folds):
         model = build()

@@ -18,6 +18,7 @@ from .dataset import RECIST_DEPTH, find_cases
 from .files import read_annotations
 from .formats import from_dl_info
 from .grids import resample
+from .matching import hits
 
 # %% ../nbs/50_partly_labelled.ipynb #partly05
 @dataclass
@@ -146,4 +147,6 @@ def with_verdicts(
     kept = data.marks[data.marks.z1.notna() | ~data.marks.volume.isin(new.volume)]
     rejected = pd.concat([data.rejected, said['rejected'].drop(columns='verdict')], ignore_index=True)
     fully = data.fully | set(said['complete'].volume)
-    return replace(data, marks=annotation_table(pd.concat([kept, new], ignore_index=True)), fully=fully, rejected=rejected, truth=data.truth[~data.truth.volume.isin(fully)].reset_index(drop=True))
+    truth = data.truth[~data.truth.volume.isin(fully)].reset_index(drop=True)
+    shown = np.unique(hits(new, truth, .5, 'p3d extent')[1]) # lesions of the truth that the expert has now marked
+    return replace(data, marks=annotation_table(pd.concat([kept, new], ignore_index=True)), fully=fully, rejected=rejected, truth=truth.assign(marked=truth.marked | truth.index.isin(shown)))

@@ -1,5 +1,5 @@
 "What all tests share: the repository's root, real data where there is some, and the closing line."
-import os
+import os, subprocess
 from pathlib import Path
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -8,6 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 counts = dict(passed=0, failed=0)
+
+
+def papermill(notebook, out, **parameters):
+    "Run a notebook with parameters from the repository's root."
+    args = [a for k, v in parameters.items() for a in ('-p', k, str(v))]
+    return subprocess.run(['papermill', '--no-progress-bar', f'nbs/{notebook}', str(out), *args], cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope='session')
