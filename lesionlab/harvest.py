@@ -127,7 +127,9 @@ def complete(
     pool = [h.of('P_H^+') for h in (rounds if keep == 'all' else rounds[-1:])]
     new = _once(pd.concat(pool, ignore_index=True).sort_values('s_gc', ascending=False, kind='stable', ignore_index=True), iou)
     new = new.assign(source='harvested', s_g=new.score, score=new.s_gc)
-    return annotation_table(pd.concat([known, new[[c for c in [*known.columns, 's_gc'] if c in new]]], ignore_index=True))
+    whole = pd.concat([known, new[[c for c in [*known.columns, 's_gc'] if c in new]]], ignore_index=True)
+    free = marks[~marks.volume.isin(whole.volume)].assign(source='', round=0, parent=-1) # a volume without a lesion keeps its row
+    return annotation_table(pd.concat([whole, free], ignore_index=True))
 
 def _once(table, iou):
     "Rows of which no two of a volume overlap so much in 3D; the better stays."

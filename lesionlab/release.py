@@ -26,7 +26,7 @@ def _card(table, metrics, parameters):
         '`lesions.parquet` and `lesions.csv` are one table: corners in voxels, `z1 y1 x1 z2 y2 x2`, half open. `lesions.json` is the same as COCO, `lesions.pkl` the structure of the released 3D boxes (`x1 y1 x2 y2 z1 z2`, continuous, the middle of a pixel and of a slice at its number).', '',
         '## How far to trust it', '']
     if known: lines += [f'- Judged on {metrics["n_lesions"]} lesions of {metrics["n_volumes"]} volumes (a box on the lesion\'s slice that overlaps it there by half).',
-        f'- Marks and harvested lesions together find {metrics["recall_at_threshold"]:.3f} of the lesions; the marks alone {metrics["recall_of_marks"]:.3f}.',
+        f'- Recall of marks and harvested lesions {metrics["recall_at_threshold"]:.3f}, of the marks alone {metrics["recall_of_marks"]:.3f}.',
         f'- Precision of marks and harvested lesions {metrics["precision_at_threshold"]:.3f}{share("precision_at_threshold")}' + (f', of the {metrics["harvested"]} harvested ones alone {metrics["precision_of_harvested"]:.3f}.' if metrics['harvested'] else '.'),
         f'- Of {metrics["hard_negatives"]} hard negatives {metrics["hard_negatives_that_are_lesions"]} are lesions.']
     else: lines += ['- Nobody knows all lesions of the volumes that were harvested from, so neither precision nor recall is known.']
