@@ -17,7 +17,7 @@ from .core import DataError
 from .crops import Preprocessing
 from .grids import scale_boxes
 from .harvest import Harvest
-from .inference import predict_maps
+from .inference import inside, predict_maps
 from .lpc import LPC, Samples
 from .matching import hits
 from .mscn import MSCN, decode_mscn
@@ -178,9 +178,12 @@ def propose(
         maps = predict_maps(model, preprocessing.image(array)[None])
         lesions, slices = decode_mscn(model.settings, {m: v[0] for m, v in maps.items()}, k, 0.)
         boxes = scale_boxes(lesions.boxes, array.shape, shapes[name])
-        rows += [dict(volume=name, **dict(zip(BOX, b)), score=s) for b, s in zip(boxes.tolist(), lesions.scores.tolist())]
+        boxes, at, _ = inside(boxes, torch.arange(len(boxes)), None, shapes[name]) # a lesion at the edge is cut there
+        rows += [dict(volume=name, **dict(zip(BOX, b)), score=s) for b, s in zip(boxes.tolist(), lesions.scores[at].tolist())]
         slices[BOX] = scale_boxes(torch.tensor(slices[BOX].to_numpy(float)), array.shape, shapes[name]).numpy()
-        parts.append(slices.assign(detection=slices.detection + n)); n += len(lesions)
+        slices[BOX[1:3]], slices[BOX[4:]] = slices[BOX[1:3]].clip(lower=0), np.minimum(slices[BOX[4:]], shapes[name][1:])
+        slices['detection'] = slices.detection.map(dict(zip(at.tolist(), range(n, n + len(at)))))
+        parts.append(slices.dropna(subset='detection').astype(dict(detection=int))); n += len(at)
     slices = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['detection', *BOX, 'score'])
     return annotation_table(pd.DataFrame(rows, columns=['volume', *BOX, 'score']).assign(source='proposal')), slices
 
