@@ -91,7 +91,7 @@ def _folder(root, table):
     found = find_scans([root])
     cases = {c.name: c for c in found.cases}
     if table is None:
-        tables = sorted(p for p in root.iterdir() if p.suffix.lower() in ('.csv', '.parquet', '.json', '.pkl') and not p.name.startswith('.'))
+        tables = sorted(p for p in root.iterdir() if p.suffix.lower() in ('.csv', '.parquet', '.json', '.pkl') and not p.name.startswith('.') and p.name != 'splits.json')
         masks = {stem(p): p for p in found.over if is_image(p)}
         if not tables and masks: return _with_masks(cases, masks)
         if len(tables) != 1: raise DataError(f'{root}: has {len(tables)} tables of boxes and {len(masks)} masks; name one with `annotations`')
