@@ -33,7 +33,7 @@ demo: $(READY)
 	python tools/print_run.py outputs/demo
 
 test: $(READY)
-	python -m pytest tests
+	python -m pytest tests -n logical --maxprocesses 4 --dist loadgroup
 
 lab: $(READY)
 	jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -28,9 +28,9 @@ def boxes_of_marks(
 )->pd.DataFrame: # table of lesions with `hard`
     "Marks as 3D boxes; the depth of one on a single slice is its larger side times the released boxes' median ratio."
     m = data.marks[data.marks.z1.notna()].reset_index(drop=True)
-    spacing = np.array([data.scans[v].spacing for v in m.volume]).reshape(-1, 3)
+    spacing = np.array([data.spacings[v] for v in m.volume]).reshape(-1, 3)
     side = np.maximum((m.y2 - m.y1) * spacing[:, 1], (m.x2 - m.x1) * spacing[:, 2])
-    depth = np.array([data.scans[v].shape[0] for v in m.volume])
+    depth = np.array([data.shapes[v][0] for v in m.volume])
     half, middle, flat = np.maximum(RECIST_DEPTH * side / spacing[:, 0], 1) / 2, (m.z1 + m.z2) / 2, m.z2 - m.z1 <= 1
     return m.assign(z1=np.where(flat, np.maximum(middle - half, 0), m.z1), z2=np.where(flat, np.minimum(middle + half, depth), m.z2), hard=False)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 os.environ.setdefault('TQDM_DISABLE', '1')
+if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # a process a core
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -26,10 +27,22 @@ def real_data():
     return folder
 
 
+TOGETHER = ('test_harvest.py', 'test_train_vld.py', 'test_notebook_is_clean', 'test_modules_are_exported') # tests that share a costly fixture run in one process
+
+
+def pytest_collection_modifyitems(items):
+    "The longest runs first, each with its own; all others wherever a process is free."
+    for item in items:
+        group = next((t for t in TOGETHER if t in item.nodeid), None)
+        if group: item.add_marker(pytest.mark.xdist_group(group if group.endswith('.py') else 'again'))
+    items.sort(key=lambda item: next((i for i, t in enumerate(TOGETHER) if t in item.nodeid), len(TOGETHER)))
+
+
 def pytest_runtest_logreport(report):
     if report.failed: counts['failed'] += 1
     elif report.passed and report.when == 'call': counts['passed'] += 1
 
 
 def pytest_unconfigure(config):
+    if hasattr(config, 'workerinput'): return # one line in all
     print(f"{counts['passed']} passed, {counts['failed']} failed")
