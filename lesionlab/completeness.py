@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['MARK', 'completed', 'held_against', 'judge']
 
-# %% ../nbs/54_completeness.ipynb #complete03
+# %% ../nbs/54_completeness.ipynb #completeness03
 import numpy as np, pandas as pd
 from .annotations import BOX
 from .evaluation import PRECISIONS, precision_recall, recall_at_precision
 from .harvest import Harvest
 from .intervals import bootstrap
 from .matching import Matched, hits, match
+from .rounds import box_slices_of
 
-# %% ../nbs/54_completeness.ipynb #complete05
+# %% ../nbs/54_completeness.ipynb #completeness05
 MARK = 2. # score of a mark, above all others
 
 def completed(
@@ -22,9 +23,11 @@ def completed(
     truth:pd.DataFrame,   # all lesions of the volumes to judge, with `marked`: whether the method was shown a mark
     score='s_gc',         # of the proposals: s_gc, or score (s_g) or s_c
     only=None,            # sets of proposals to count, such as `('P_H^+',)`; all of them by default
+    accepted=None,        # table of boxes that an expert accepted (`PartlyLabelled.accepted`)
 ):                        # table of detections and their boxes slice by slice, for `matching.match`
-    "Marks and proposals as one table of detections; marks have the score `MARK`."
+    "Marks and proposals as one table of detections; marks have the score `MARK`, and so have accepted boxes, which may be wrong all the same."
     marks = truth[truth.z1.notna() & truth.marked].assign(score=MARK)
+    if accepted is not None and len(accepted): marks = pd.concat([marks, accepted[accepted.volume.isin(truth.volume)].assign(score=MARK, accepted=True)], ignore_index=True)
     p = h.proposals[h.proposals.volume.isin(truth.volume) & (h.proposals.parent < 0)]
     if only is not None: p = p[p.set.isin(only)]
     rows = np.concatenate([np.full(len(marks), -1), p.index])
@@ -32,29 +35,36 @@ def completed(
     place = pd.Series(np.arange(len(rows))[len(marks):], p.index)
     mine = slices[slices.detection.isin(p.index)]
     of_marks = marks.assign(detection=np.arange(len(marks)))
-    z = np.floor((of_marks.z1 + of_marks.z2) / 2)
-    return both, pd.concat([of_marks.assign(z1=z, z2=z + 1)[['detection', *BOX]], mine.assign(detection=place.reindex(mine.detection).to_numpy())[['detection', *BOX]]], ignore_index=True)
+    z, whole = np.floor((of_marks.z1 + of_marks.z2) / 2), of_marks.accepted.fillna(False).astype(bool) if 'accepted' in of_marks else np.zeros(len(of_marks), bool)
+    flat, deep = of_marks.assign(z1=z, z2=z + 1)[~whole], box_slices_of(of_marks[whole])
+    return both, pd.concat([flat[['detection', *BOX]], deep.assign(detection=of_marks.detection[whole].to_numpy()[deep.detection])[['detection', *BOX]], mine.assign(detection=place.reindex(mine.detection).to_numpy())[['detection', *BOX]]], ignore_index=True)
 
-def held_against(h, slices, truth, score='s_gc', only=None)->Matched: # as in `completed`
+def held_against(h, slices, truth, score='s_gc', only=None, accepted=None)->Matched: # as in `completed`
     "Marks and proposals matched with the truth by P3D at 0.5."
-    detections, boxes = completed(h, slices, truth, score, only)
+    detections, boxes = completed(h, slices, truth, score, only, accepted)
     return match(detections, truth, rule='p3d', slices=boxes)
 
-# %% ../nbs/54_completeness.ipynb #complete06
+# %% ../nbs/54_completeness.ipynb #completeness06
 def judge(
-    h:Harvest, slices:pd.DataFrame, truth:pd.DataFrame, # as in `completed`
+    h:Harvest, slices:pd.DataFrame, truth:pd.DataFrame, accepted=None, # as in `completed`
     rounds=1000, # of drawing patients, for the intervals
     seed=0,
-)->dict:         # figures by name, empty without a truth
+)->dict:         # figures by name, of the volumes that judge alone; empty without a truth
     "What a round brought, as the metrics of a run: Table I's recall at fixed precision, and what the threshold that was used gave."
     if not truth.z1.notna().any(): return {}
-    everything, pool, marks = (held_against(h, slices, truth, only=o) for o in (None, ('P_H^+',), ()))
-    last, new, boot = precision_recall(pool).iloc[-1], pool.detections[pool.detections.score < MARK], bootstrap(everything, rounds=rounds, seed=seed)
+    everything, pool, marks = (held_against(h, slices, truth, only=o, accepted=accepted) for o in (None, ('P_H^+',), ()))
+    (recall, precision), new, boot = _end(pool), pool.detections[pool.detections.score < MARK], bootstrap(everything, rounds=rounds, seed=seed)
+    hard = h.of('P_H^-'); hard = hard[hard.volume.isin(truth.volume)].reset_index(drop=True)
     at = boot.loc['recall at precision 90%']
     return dict({f'recall_at_{k}': v for k, v in _recalls(everything).items()}, recall_at_90p_low=_number(at.low), recall_at_90p_high=_number(at.high),
-        recall_of_marks=float(precision_recall(marks).recall.iloc[-1]), recall_at_threshold=float(last.recall), precision_at_threshold=float(last.precision), **_precision_low(pool, rounds, seed),
-        harvested=len(new), precision_of_harvested=float((new.found > 0).mean()) if len(new) else None, hard_negatives=len(h.of('P_H^-')), hard_negatives_that_are_lesions=_mistaken(h, truth),
-        s_g=_recalls(held_against(h, slices, truth, 'score')), s_c=_recalls(held_against(h, slices, truth, 's_c')), n_lesions=len(everything.lesions), n_volumes=len(everything.volumes))
+        recall_of_marks=_end(marks)[0], recall_at_threshold=recall, precision_at_threshold=precision, **_precision_low(pool, rounds, seed),
+        harvested=len(new), precision_of_harvested=float((new.found > 0).mean()) if len(new) else None, hard_negatives=len(hard), hard_negatives_that_are_lesions=_mistaken(hard, truth),
+        s_g=_recalls(held_against(h, slices, truth, 'score', accepted=accepted)), s_c=_recalls(held_against(h, slices, truth, 's_c', accepted=accepted)), n_lesions=len(everything.lesions), n_volumes=len(everything.volumes))
+
+def _end(m):
+    "Recall and precision of all detections; no precision without any."
+    curve = precision_recall(m)
+    return (float(curve.recall.iloc[-1]), float(curve.precision.iloc[-1])) if len(m.detections) else (0., None)
 
 def _number(v): return float(v) if np.isfinite(v) else None
 
@@ -69,7 +79,6 @@ def _precision_low(pool, rounds, seed):
     low, high = np.quantile(drawn[:, 0] / np.maximum(drawn[:, 1], 1), (.025, .975))
     return dict(precision_at_threshold_low=float(low), precision_at_threshold_high=float(high))
 
-def _mistaken(h, truth):
+def _mistaken(hard, truth):
     "How many hard negatives are lesions that nobody marked."
-    hard = h.of('P_H^-'); hard = hard[hard.volume.isin(truth.volume)].reset_index(drop=True)
     return len(set(hits(hard, truth[truth.z1.notna()].reset_index(drop=True), .5, 'p3d extent')[0]))

@@ -10,7 +10,7 @@ __all__ = ['SETS', 'LABEL_SETS', 'Harvest', 'parents', 'precision_threshold', 'h
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
-from .annotations import BOX, annotation_table, load_table, save_table
+from .annotations import BOX, SPACING, annotation_table, load_table, save_table
 from .core import DataError, ParameterError, load_json, one_of, save_json
 from .matching import hits
 
@@ -105,6 +105,7 @@ def _check(proposals, marks, fully, precision):
     if not 0 < precision <= 1: raise ParameterError(f'precision is {precision}, but must be between 0 and 1')
     if 's_c' not in proposals: raise DataError('the proposals have no column s_c: no classifier has looked at them')
     if not len(proposals): raise DataError('there is no proposal, so there is nothing to harvest')
+    if proposals.s_c.isna().any(): raise DataError(f'a proposal in volume {proposals.volume[proposals.s_c.isna()].iloc[0]} has no s_c: no classifier has looked at it')
     missing = set(fully) - set(marks.volume)
     if missing: raise DataError(f'volume {sorted(missing)[0]} is said to be fully labelled, but the marks do not name it')
     if not marks[marks.volume.isin(fully)].z1.notna().any(): raise DataError('the fully labelled volumes have no lesion, so no precision can be measured on them')
@@ -112,7 +113,7 @@ def _check(proposals, marks, fully, precision):
 # %% ../nbs/52_harvest.ipynb #harvest10
 def complete(
     marks:pd.DataFrame, # table of lesions, those an expert drew
-    rounds:list,        # of `Harvest`, by rising round: the last one's harvested lesions count, earlier ones only where a later round had no proposal
+    rounds:list,        # of `Harvest`, by rising round
     keep='last',        # `last`: the pool as the last round vetted it; `all`: whatever any round harvested, once
     iou=.5,             # harvested lesions of two rounds that overlap so much in 3D are one
 )->pd.DataFrame:        # table of lesions with `source` (mark, recovered, harvested), `round`, `s_g`, `s_c`, `parent`
@@ -128,6 +129,8 @@ def complete(
     new = _once(pd.concat(pool, ignore_index=True).sort_values('s_gc', ascending=False, kind='stable', ignore_index=True), iou)
     new = new.assign(source='harvested', s_g=new.score, score=new.s_gc)
     whole = pd.concat([known, new[[c for c in [*known.columns, 's_gc'] if c in new]]], ignore_index=True)
+    own = annotation_table(marks).drop_duplicates('volume').set_index('volume')[['patient', 'split', *SPACING]]
+    whole[list(own)] = own.reindex(whole.volume).to_numpy() # a harvested lesion belongs to its volume's patient
     free = marks[~marks.volume.isin(whole.volume)].assign(source='', round=0, parent=-1) # a volume without a lesion keeps its row
     return annotation_table(pd.concat([whole, free], ignore_index=True))
 
@@ -148,7 +151,7 @@ def labels_of_proposals(
 
 def save_harvest(
     h:Harvest,
-    folder,
+    folder, # of the round
 ):
     "Write a round's proposals and its threshold."
     save_table(h.proposals, Path(folder)/'proposals.parquet')

@@ -200,7 +200,8 @@ def out_of_fold(
     "Honest scores of what was learnt from, comparable with those of the rest."
     label = samples.label.numpy()
     groups, bare = np.unique(samples.group[~np.isnan(label)]), set(samples.group[label == 0])
-    if len(groups) < folds: raise ParameterError(f'{len(groups)} patients can\'t be parted in {folds} folds')
+    if len(bare) < 2: raise DataError(f'the classifier needs proposals that are no lesion in volumes labelled whole of two patients, and has them of {len(bare)}')
+    folds = min(folds, len(groups))
     order = sorted(np.random.default_rng(seed).permutation(groups), key=lambda g: g not in bare) # patients with negatives are few: dealt out first
     part = dict(zip(order, np.arange(len(groups)) % folds))
     of, scores = np.array([part.get(g, -1) for g in samples.group]), np.zeros((folds, len(samples.x)))

@@ -25,10 +25,10 @@ def _card(table, metrics, parameters):
         '## What is in it', '', f'{table.volume.nunique()} volumes, {table.z1.notna().sum()} lesions:', '', *(f'- `{s}`: {counts.get(s, 0)}, {what}' for s, what in SOURCES.items()), '',
         '`lesions.parquet` and `lesions.csv` are one table: corners in voxels, `z1 y1 x1 z2 y2 x2`, half open. `lesions.json` is the same as COCO, `lesions.pkl` the structure of the released 3D boxes (`x1 y1 x2 y2 z1 z2`, continuous, the middle of a pixel and of a slice at its number).', '',
         '## How far to trust it', '']
-    if known: lines += [f'- Judged on {metrics["n_lesions"]} lesions of {metrics["n_volumes"]} volumes (a box on the lesion\'s slice that overlaps it there by half).',
+    if known: lines += [f'- Judged on {metrics["n_lesions"]} lesions of {metrics["n_volumes"]} volumes, and all figures here are theirs (a box on the lesion\'s slice that overlaps it there by half).',
         f'- Recall of marks and harvested lesions {metrics["recall_at_threshold"]:.3f}, of the marks alone {metrics["recall_of_marks"]:.3f}.',
         f'- Precision of marks and harvested lesions {metrics["precision_at_threshold"]:.3f}{share("precision_at_threshold")}' + (f', of the {metrics["harvested"]} harvested ones alone {metrics["precision_of_harvested"]:.3f}.' if metrics['harvested'] else '.'),
-        f'- Of {metrics["hard_negatives"]} hard negatives {metrics["hard_negatives_that_are_lesions"]} are lesions.']
+        f'- Of {metrics["hard_negatives"]} hard negatives there {metrics["hard_negatives_that_are_lesions"]} are lesions.']
     else: lines += ['- Nobody knows all lesions of the volumes that were harvested from, so neither precision nor recall is known.']
     lines += ['', '## How it was made', '', f'Round {metrics["round"]}; threshold of s_g * s_c {"none" if metrics["threshold"] is None else format(metrics["threshold"], ".3f")}, set on {metrics["n_fully"]} fully labelled volumes.', '', *(f'- {k}: `{v}`' for k, v in parameters.items() if k not in ('data_root', 'out_dir')), '',
         f'Commit {metrics.get("commit") or "unknown"}, ' + ', '.join(f'{k} {v}' for k, v in environment()['versions'].items()) + '.']

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LABEL', 'ZOOM', 'SHIFT', 'labels_of_marks', 'labels_of_harvest', 'labels_of_rounds', 'sample_shape', 'LabelledSlices',
-           'train_slices', 'propose', 'box_slices_of', 'cut_proposals']
+           'train_slices', 'propose', 'slices_as_read', 'box_slices_of', 'cut_proposals']
 
 # %% ../nbs/53_rounds.ipynb #rounds03
 from dataclasses import replace
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from .annotations import BOX, annotation_table
+from .boxes import box_slices
 from .core import DataError
 from .crops import Preprocessing
 from .grids import scale_boxes
@@ -49,7 +50,7 @@ def labels_of_rounds(
     positives=('P_M^R', 'P_H^R', 'P_H^+'), negatives=('P_M^-', 'P_H^-'), # as in `labels_of_harvest`
 )->pd.DataFrame:  # the columns of `LABEL`
     "Lesions of the last round, which vetted them all anew, and hard negatives of every round that none of them contradicts."
-    last = rounds[-1][0].of(*positives)
+    last = rounds[-1][0].of('P_M^R', 'P_H^R', 'P_H^+')
     labels = [labels_of_harvest(*rounds[-1], positives, negatives)]
     for h, slices in rounds[:-1]:
         wrong = h.of(*negatives)
@@ -181,20 +182,32 @@ def propose(
         boxes, at, _ = inside(boxes, torch.arange(len(boxes)), None, shapes[name]) # a lesion at the edge is cut there
         rows += [dict(volume=name, **dict(zip(BOX, b)), score=s) for b, s in zip(boxes.tolist(), lesions.scores[at].tolist())]
         slices[BOX] = scale_boxes(torch.tensor(slices[BOX].to_numpy(float)), array.shape, shapes[name]).numpy()
+        slices = slices_as_read(slices)
         slices[BOX[1:3]], slices[BOX[4:]] = slices[BOX[1:3]].clip(lower=0), np.minimum(slices[BOX[4:]], shapes[name][1:])
         slices['detection'] = slices.detection.map(dict(zip(at.tolist(), range(n, n + len(at)))))
         parts.append(slices.dropna(subset='detection').astype(dict(detection=int))); n += len(at)
     slices = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['detection', *BOX, 'score'])
     return annotation_table(pd.DataFrame(rows, columns=['volume', *BOX, 'score']).assign(source='proposal')), slices
 
+def slices_as_read(
+    slices:pd.DataFrame, # `detection`, the box on a slice of the net's grid in voxels of the volume as read, `score`
+)->pd.DataFrame:         # the same with one row for each slice of the volume
+    "Boxes on slices of the net's grid as boxes on the volume's own slices, which may be thinner or thicker; where several would be on one, that with the highest score."
+    first, last = np.ceil(slices.z1 - .5).astype(int), np.ceil(slices.z2 - .5).astype(int) # slices whose middle the row holds
+    holds = last > first
+    best = slices.sort_values('score', ascending=False, kind='stable').drop_duplicates('detection').index
+    bare = slices.index.isin(best) & ~holds & ~slices.detection.map(holds.groupby(slices.detection).any()) # of a lesion between two middles, the slice of its own
+    first[bare] = np.floor((slices.z1 + slices.z2) / 2)[bare].astype(int); last[bare] = first[bare] + 1
+    n = np.maximum(last - first, 0)
+    z = np.repeat(first, n) + np.arange(n.sum()) - np.repeat(n.cumsum() - n, n)
+    out = slices.loc[slices.index.repeat(n)].assign(z1=z.to_numpy(float), z2=z.to_numpy(float) + 1)
+    return out.sort_values(['detection', 'z1', 'score'], ascending=[True, True, False], kind='stable').drop_duplicates(['detection', 'z1']).reset_index(drop=True)
+
 def box_slices_of(
     proposals:pd.DataFrame, # table of lesions
 )->pd.DataFrame:            # a row a slice: `detection` (row of the proposal), the box, `score`
-    "Proposals of a detector that gives 3D boxes, slice by slice: the same rectangle on every slice whose middle the box holds."
-    first, last = np.ceil(proposals.z1 - .5).astype(int), np.ceil(proposals.z2 - .5).astype(int)
-    last = np.maximum(last, first + 1)
-    of = np.repeat(np.arange(len(proposals)), last - first)
-    z = np.concatenate([np.arange(a, b) for a, b in zip(first, last)]) if len(of) else np.zeros(0, int)
+    "Proposals of a detector that gives 3D boxes, slice by slice: the same rectangle on every slice whose middle the box holds, or on that of its own middle."
+    of, z = box_slices(proposals[BOX].to_numpy(float) - [0, 0, 0, 1e-6, 0, 0]) # half open
     p = proposals.iloc[of].reset_index(drop=True)
     return pd.DataFrame(dict(detection=of, z1=z.astype(float), y1=p.y1, x1=p.x1, z2=z + 1., y2=p.y2, x2=p.x2, score=p.score if 'score' in p else 1.))
 
