@@ -32,7 +32,8 @@ def contents(names):
 
 
 def main():
-    shutil.rmtree(copies, ignore_errors=True); copies.mkdir(parents=True)
+    for folder in (copies, docs/'jupyter_execute'): shutil.rmtree(folder, ignore_errors=True) # of an earlier build
+    copies.mkdir(parents=True)
     sources = sorted((root/'nbs').glob('*.ipynb'))
     for p in sources: (copies/p.name).write_text(plain(p))
     ph = phantom(0, 3)
