@@ -32,6 +32,7 @@ class Harvest:
         for n in names: one_of('set', n, SETS)
         return self.proposals[self.proposals.set.isin(names)]
 
+# %% ../nbs/52_harvest.ipynb #harvest05c
 def parents(
     proposals:pd.DataFrame, # table of lesions
     marks:pd.DataFrame,     # table of lesions; a volume without marks may be missing

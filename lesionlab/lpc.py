@@ -12,7 +12,7 @@ import numpy as np, torch, torch.nn.functional as F
 from monai.networks.nets import ResNet
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from .core import DataError, ParameterError, one_of
+from .core import DataError, one_of
 
 # %% ../nbs/51_lpc.ipynb #lpc05
 VIEWS = ('axial', 'coronal', 'sagittal')

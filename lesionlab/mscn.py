@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
-from .annotations import Lesions
 from .backbones import SliceBackbone
 from .core import one_of
 from .heatmaps import cells_around, focal_loss, heatmap

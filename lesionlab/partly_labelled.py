@@ -20,7 +20,6 @@ from .core import DataError, ParameterError, load_json, one_of, resolve
 from .crops import Preprocessing
 from .cuts import suit_grid
 from .dataset import RECIST_DEPTH, find_cases
-from .files import read_annotations
 from .formats import from_dl_info
 from .grids import resample
 from .volume import Volume, digest, save_array
@@ -98,6 +97,7 @@ def _on_middle_slice(table):
     z = np.floor((table.z1 + table.z2) / 2)
     return table.assign(z1=z, z2=z + 1)
 
+# %% ../nbs/50_partly_labelled.ipynb #partly06c
 def _judge(root, marks, judges, fully, names):
     "All lesions of V_H that anybody knows, with `marked`; a volume without any keeps a row."
     if (root/'truth.csv').exists(): truth = load_table(root/'truth.csv')

@@ -7,8 +7,8 @@ __all__ = ['SOURCES', 'write_release']
 
 # %% ../nbs/55_release.ipynb #release03
 from pathlib import Path
-import numpy as np, pandas as pd
-from .annotations import BOX, annotation_table, save_table
+import pandas as pd
+from .annotations import annotation_table, save_table
 from .core import DataError, atomic_path, environment, save_json
 from .exchange import to_coco
 from .formats import save_pickle, to_authors

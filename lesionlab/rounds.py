@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['LABEL', 'ZOOM', 'SHIFT', 'labels_of_marks', 'labels_of_harvest', 'labels_of_rounds', 'sample_shape', 'LabelledSlices',
-           'train_slices', 'propose', 'slices_as_read', 'box_slices_of', 'cut_proposals']
+           'descend', 'train_slices', 'propose', 'slices_as_read', 'box_slices_of', 'cut_proposals']
 
 # %% ../nbs/53_rounds.ipynb #rounds03
 from dataclasses import replace
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from .annotations import BOX, annotation_table
@@ -141,28 +141,37 @@ def _deep(boxes, shape, z):
     return torch.cat([column, boxes[:, :2].clamp(min=0), column + 1, torch.minimum(boxes[:, 2:], size)], 1), ((middle >= 0) & (middle < size)).all(1)
 
 # %% ../nbs/53_rounds.ipynb #rounds07
-def train_slices(
-    model:MSCN,
-    samples:LabelledSlices,
-    steps=600,   # training stops by steps, never by the clock
-    batch=8,
-    rate=2e-3,   # Adam's; divided by 10 for the last third
-):               # loss of each step
-    "Teach a slice-wise detector its labelled slices."
+def descend(
+    model:nn.Module,
+    samples:Dataset, # of dicts with `image`, `boxes` and `hard_negatives`
+    loss,            # function of a batch (`image` a tensor, the others lists) and the share of the training that is done: losses by name, `total` among them
+    steps:int,       # training stops by steps, never by the clock
+    batch:int,
+    rate=2e-3,       # Adam's; divided by 10 for the last third
+)->list:             # loss of each step
+    "Teach a detector its labelled samples."
     device, history = next(model.parameters()).device, []
     adam = torch.optim.Adam(model.parameters(), rate)
     model.train()
     for step in tqdm(range(steps), desc='proposals', leave=False):
         if step == int(.67 * steps): adam.param_groups[0]['lr'] /= 10
         rows = [samples[(step * batch + k) % len(samples)] for k in range(batch)]
-        maps = model.middle(torch.stack([r['image'] for r in rows]).to(device))
-        losses = model.loss(maps, dict(boxes=[r['boxes'].to(device) for r in rows], hard_negatives=[r['hard_negatives'].to(device) for r in rows], slices=[[samples.context]] * batch))
+        losses = loss(dict(image=torch.stack([r['image'] for r in rows]).to(device), **{k: [r[k].to(device) for r in rows] for k in ('boxes', 'hard_negatives')}), step / steps)
         adam.zero_grad(); losses['total'].backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.)
         adam.step()
         history.append(losses['total'].item())
     model.eval()
     return history
+
+def train_slices(
+    model:MSCN,
+    samples:LabelledSlices,
+    steps=600, batch=8, rate=2e-3, # as in `descend`
+)->list:                           # loss of each step
+    "Teach a slice-wise detector its labelled slices."
+    def loss(b, _): return model.loss(model.middle(b['image']), dict(b, slices=[[samples.context]] * len(b['image'])))
+    return descend(model, samples, loss, steps, batch, rate)
 
 # %% ../nbs/53_rounds.ipynb #rounds09
 @torch.no_grad()
@@ -189,6 +198,7 @@ def propose(
     slices = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['detection', *BOX, 'score'])
     return annotation_table(pd.DataFrame(rows, columns=['volume', *BOX, 'score']).assign(source='proposal')), slices
 
+# %% ../nbs/53_rounds.ipynb #rounds09c
 def slices_as_read(
     slices:pd.DataFrame, # `detection`, the box on a slice of the net's grid in voxels of the volume as read, `score`
 )->pd.DataFrame:         # the same with one row for each slice of the volume
@@ -211,6 +221,7 @@ def box_slices_of(
     p = proposals.iloc[of].reset_index(drop=True)
     return pd.DataFrame(dict(detection=of, z1=z.astype(float), y1=p.y1, x1=p.x1, z2=z + 1., y2=p.y2, x2=p.x2, score=p.score if 'score' in p else 1.))
 
+# %% ../nbs/53_rounds.ipynb #rounds09d
 def cut_proposals(
     model:LPC,
     volumes:dict,            # name: `Volume` as read

@@ -6,7 +6,6 @@
 __all__ = ['boxes_of_marks', 'boxes_of_rounds', 'LabelledVolumes', 'train_volumes', 'propose_volumes']
 
 # %% ../nbs/53a_volume_rounds.ipynb #volgen03
-from dataclasses import replace
 import numpy as np, pandas as pd, torch
 from torch import nn
 from torch.utils.data import Dataset
@@ -20,7 +19,7 @@ from .grids import scale_boxes
 from .inference import inside, predict_maps
 from .matching import hits
 from .partly_labelled import PartlyLabelled
-from .rounds import box_slices_of
+from .rounds import box_slices_of, descend
 
 # %% ../nbs/53a_volume_rounds.ipynb #volgen05
 def boxes_of_marks(
@@ -84,23 +83,10 @@ class LabelledVolumes(Dataset):
 def train_volumes(
     model:nn.Module,          # a detector of volumes
     samples:LabelledVolumes,
-    steps=900, batch=2,       # training stops by steps, never by the clock
-    rate=2e-3,                # Adam's; divided by 10 for the last third
+    steps=900, batch=2, rate=2e-3, # as in `rounds.descend`
 )->list:                      # loss of each step
     "Teach a volumetric detector its labelled volumes."
-    device, history = next(model.parameters()).device, []
-    adam = torch.optim.Adam(model.parameters(), rate)
-    model.train()
-    for step in tqdm(range(steps), desc='proposals', leave=False):
-        if step == int(.67 * steps): adam.param_groups[0]['lr'] /= 10
-        rows = [samples[(step * batch + k) % len(samples)] for k in range(batch)]
-        losses = model.loss(model(torch.stack([r['image'] for r in rows]).to(device)), dict(progress=step / steps, **{k: [r[k].to(device) for r in rows] for k in ('boxes', 'hard_negatives')}))
-        adam.zero_grad(); losses['total'].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 10.)
-        adam.step()
-        history.append(losses['total'].item())
-    model.eval()
-    return history
+    return descend(model, samples, lambda b, done: model.loss(model(b['image']), dict(b, progress=done)), steps, batch, rate)
 
 @torch.no_grad()
 def propose_volumes(
