@@ -118,6 +118,15 @@ class SliceBackbone(nn.Module):
         "(N, 3, H, W) to (N, out, H/4, W/4)."
         return self.fpn(self.trunk(images.unsqueeze(2))).squeeze(2)
 
+    def middle(self,
+        x:Tensor, # (B, 1, 3 * images, H, W): a slice and its context
+    )->Tensor:    # (B, out, 1, H/4, W/4)
+        "The middle slice alone: what `forward` gives it, without the work for the others."
+        n = self.images
+        if x.shape[2] != 3 * n: raise ValueError(f'a sample is {3 * n} slices, got {x.shape[2]}')
+        f = self.features(x[:, 0].unflatten(1, (n, 3)).flatten(0, 1)).unflatten(0, (len(x), n)).flatten(1, 2)
+        return self.fuse(f.unsqueeze(2))
+
     def forward(self,
         x:Tensor, # (B, 1, D, H, W), H and W multiples of 16
     )->Tensor:    # (B, out, D, H/4, W/4)

@@ -100,9 +100,12 @@ def suit_grid(
     cases:list,   # training cases
     voxels=16,    # that the larger in-plane side of a median lesion shall have
     coarsest=4.,  # mm
+    reach=0,      # slices that the net sees to either side (`depth_margin`); 0: any depth will do
 )->tuple:         # (3,) z y x, mm
-    "Spacing of a net's grid that suits the lesions and the data."
-    spacing = np.array([c.geometry()[1] for c in cases if len(c.boxes)])
-    side = np.concatenate([(box_size(c.boxes)[:, 1:].numpy() * s[1:]).max(1) for c, s in zip([c for c in cases if len(c.boxes)], spacing)])
-    wanted = min(np.median(side) / voxels, coarsest)
-    return tuple(round(float(max(s, wanted)), 2) for s in np.median(spacing, axis=0))
+    "Spacing of a net's grid that suits the lesions and the data; slices are thick enough for the net to see both ends of nine in ten lesions from their middle."
+    ill = [c for c in cases if len(c.boxes)]
+    spacing = np.array([c.geometry()[1] for c in ill])
+    depth, *sides = np.concatenate([box_size(c.boxes).numpy() * s for c, s in zip(ill, spacing)]).T
+    wanted = min(np.median(np.maximum(*sides)) / voxels, coarsest)
+    seen = np.percentile(depth, 90) / 2 / reach if reach else 0
+    return tuple(round(float(max(*s)), 2) for s in zip(np.median(spacing, axis=0), (max(wanted, seen), wanted, wanted)))

@@ -38,14 +38,16 @@ def core_size(
     margin:int,      # slices that an output sees to either side
     max_voxels=8e6,  # that one window may read
     plane_margin=64, # voxels read beyond an in-plane window
+    divisor=(1, 16, 16), # of the net: its deepest cells, at which windows start
 ):                   # core (3,) and margin (3,)
     "The largest windows that fit; slices stay whole while at least a few of them fit."
-    d, h, w = shape
+    (d, h, w), (step, plane, _) = shape, divisor
     if d * h * w <= max_voxels: return (d, h, w), (0, 0, 0)
-    depth = int(max_voxels // (h * w)) - 2 * margin
-    if depth >= min(4, d): return (min(depth, d), h, w), (margin, 0, 0)
-    side = int(math.sqrt(max_voxels / (4 + 2 * margin)) - 2 * plane_margin) // 16 * 16
-    return (4, max(side, 16), max(side, 16)), (margin, plane_margin, plane_margin)
+    margin, least = -(-margin // step) * step, max(4, step)
+    depth = (int(max_voxels // (h * w)) - 2 * margin) // step * step
+    if depth >= min(least, d): return (min(depth, d), h, w), (margin, 0, 0)
+    side = max(int(math.sqrt(max_voxels / (least + 2 * margin)) - 2 * plane_margin) // plane * plane, plane)
+    return (least, side, side), (margin, plane_margin, plane_margin)
 
 # %% ../nbs/41_inference.ipynb #inferenc09
 @torch.no_grad()
@@ -59,7 +61,7 @@ def predict_maps(
     pad = [-n % d for n, d in zip(image.shape[2:], model.divisor)]
     image = F.pad(image, (0, pad[2], 0, pad[1], 0, pad[0]))
     device, shape, maps = next(model.parameters()).device, image.shape[2:], {}
-    todo = windows(shape, *core_size(shape, model.depth_margin, max_voxels))
+    todo = windows(shape, *core_size(shape, model.depth_margin, max_voxels, divisor=model.divisor))
     for core, read in tqdm(todo, desc='predict', disable=not progress, leave=False):
         part = image[(..., *(slice(*r) for r in read))].to(device)
         with torch.autocast('cuda', torch.bfloat16, enabled=device.type == 'cuda'): answer = model(part)

@@ -61,10 +61,7 @@ class MSCN(nn.Module):
         x:Tensor, # (B, 1, 3 * images, H, W): a slice and its context
     )->dict:      # maps (B, channels, 1, H/4, W/4) of the middle slice
         "The middle slice alone, as in training: what `forward` gives it, without the work for the others."
-        n = self.settings.images
-        if x.shape[2] != 3 * n: raise ValueError(f'a sample is {3 * n} slices, got {x.shape[2]}')
-        f = self.backbone.features(x[:, 0].unflatten(1, (n, 3)).flatten(0, 1)).unflatten(0, (len(x), n)).flatten(1, 2)
-        return self.head(self.backbone.fuse(f.unsqueeze(2)))
+        return self.head(self.backbone.middle(x))
 
 # %% ../nbs/32_mscn.ipynb #mscn09
 def on_slice(
