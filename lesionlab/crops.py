@@ -7,7 +7,7 @@ __all__ = ['Preprocessing', 'Prepared', 'prepare', 'prepare_all', 'prepare_split
            'Augmentation', 'turn', 'augment', 'TrainingCrops', 'collate', 'FixedCrops']
 
 # %% ../nbs/08_crops.ipynb #crops03
-import hashlib
+import copy, hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np, torch
@@ -46,6 +46,7 @@ class Prepared:
     boxes:Tensor       # (N, 6) voxels of the grid
     shape:tuple        # (3,) of the volume, its axes as in LPS
     spacing:tuple      # (3,) z y x, mm, of the same
+    hard:Tensor        # (M, 6) hard negatives, voxels of the grid
 
 def prepare(
     case:Case,
@@ -57,14 +58,14 @@ def prepare(
     upright = to_lps(grid)
     kept = Path(cache)/f'{case.name}-{_key(case, spacing)}.npy' if cache else None
     if kept and kept.exists():
-        check_inside(case.boxes, grid.shape, f'{case.path}')
+        check_inside(torch.cat([case.boxes, case.hard]), grid.shape, f'{case.path}')
         array = np.load(kept, mmap_mode='r')
     else:
         volume = to_lps(case.read(cache))
         array = resample(volume, spacing).array
         if kept and array is not volume.array: array = np.load(save_array(array, kept), mmap_mode='r') # outside memory
-    boxes = case.boxes if upright is grid else carry_boxes(case.boxes, grid, upright)
-    return Prepared(case, array, scale_boxes(boxes, upright.shape, array.shape), upright.shape, upright.spacing)
+    boxes, hard = (scale_boxes(b if upright is grid else carry_boxes(b, grid, upright), upright.shape, array.shape) for b in (case.boxes, case.hard))
+    return Prepared(case, array, boxes, upright.shape, upright.spacing, hard)
 
 def _key(case, spacing):
     "Digest of the case's files, its part of them, and the grid."
@@ -106,8 +107,11 @@ def crop(
     "Cut a part, with air beyond the edge, and bring it to `shape`; its lesions with it."
     corner, size = np.asarray(corner, int), np.asarray(size, int)
     part = cut(Volume(array, (1., 1, 1)), corner, corner + size).array
-    boxes = _clip(boxes - torch.tensor([*corner, *corner], dtype=torch.float32), size)
-    return resize(part, shape), scale_boxes(boxes, size, shape)
+    return resize(part, shape), _cropped(boxes, corner, size, shape)
+
+def _cropped(boxes, corner, size, shape):
+    "What `crop` makes of the boxes."
+    return scale_boxes(_clip(boxes - torch.tensor([*corner, *corner], dtype=torch.float32), size), size, shape)
 
 def _clip(boxes, size):
     "The boxes whose middle lies in a crop of this size, clipped to it."
@@ -211,15 +215,19 @@ class TrainingCrops(Dataset):
         else: k = rng.integers(len(self.prepared))
         p, zoom = self.prepared[k], (1 + a.zoom * rng.uniform(-1, 1)) * (1 + a.stretch * rng.uniform(-1, 1, 3)) if a else 1
         size = np.maximum(1, np.rint(np.array(self.shape) / zoom)).astype(int)
-        hu, boxes = crop(p.array, p.boxes, _corner(rng, p.array.shape, size, box), size, self.shape)
-        if a: hu, boxes = augment(rng, hu, boxes, a)
-        return dict(image=self.preprocessing.image(hu), boxes=boxes)
+        corner = _corner(rng, p.array.shape, size, box)
+        hu, boxes = crop(p.array, p.boxes, corner, size, self.shape)
+        hard = _cropped(p.hard, corner, size, self.shape)
+        if a:
+            if len(hard): hard = augment(copy.deepcopy(rng), hu, hard, a)[1] # changed as the image is
+            hu, boxes = augment(rng, hu, boxes, a)
+        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=hard)
 
 def collate(
-    samples:list, # of dicts with `image` and `boxes`
-)->dict:          # image (B, 1, D, H, W), boxes a list of (N, 6)
+    samples:list, # of dicts with `image`, `boxes` and `hard_negatives`
+)->dict:          # image (B, 1, D, H, W), the others lists of (N, 6)
     "Samples as a batch; boxes stay a list, for each volume has its own number."
-    return dict(image=torch.stack([s['image'] for s in samples]), boxes=[s['boxes'] for s in samples])
+    return dict(image=torch.stack([s['image'] for s in samples]), **{k: [s[k] for s in samples] for k in samples[0] if k != 'image'})
 
 # %% ../nbs/08_crops.ipynb #crops24
 class FixedCrops(Dataset):
@@ -233,5 +241,6 @@ class FixedCrops(Dataset):
         p, size = self.prepared[i], np.array(self.shape)
         middle = box_center(p.boxes[:1])[0].numpy() if len(p.boxes) else np.array(p.array.shape) / 2
         low, high = np.minimum(0, p.array.shape - size), np.maximum(0, p.array.shape - size)
-        hu, boxes = crop(p.array, p.boxes, np.clip(np.floor(middle - size / 2), low, high), size, size)
-        return dict(image=self.preprocessing.image(hu), boxes=boxes)
+        corner = np.clip(np.floor(middle - size / 2), low, high).astype(int)
+        hu, boxes = crop(p.array, p.boxes, corner, size, size)
+        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=_cropped(p.hard, corner, size, size))

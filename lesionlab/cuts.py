@@ -36,8 +36,8 @@ def shape_tells(
 # %% ../nbs/07a_cuts.ipynb #cuts28
 def _cut_case(case, lo, hi, name):
     "The part of a case between two corners, its boxes in the part's voxels."
-    inside = case.boxes - torch.tensor([*lo, *lo], dtype=torch.float32)
-    return replace(case, name=name, boxes=inside, window=(tuple(map(int, lo)), tuple(map(int, hi))))
+    corner = torch.tensor([*lo, *lo], dtype=torch.float32)
+    return replace(case, name=name, boxes=case.boxes - corner, hard=_centred_in(case.hard, lo, hi) - corner, window=(tuple(map(int, lo)), tuple(map(int, hi))))
 
 def off_centre_cuts(
     case:Case,

@@ -195,7 +195,7 @@ def _judged(self:FasterRCNN, deep, of, boxes):
 @patch
 def loss(self:FasterRCNN,
     maps:dict,  # of `forward` or `middle`
-    batch:dict, # `boxes`: list of (N, 6) voxel boxes a volume; `slices`: those to learn from, all by default; `progress`: share of the training that is done
+    batch:dict, # `boxes`: list of (N, 6) voxel boxes a volume; `slices`: those to learn from, all by default; `progress`: share of the training that is done; `parts`: of how many parts of a larger batch this is one
 )->dict:        # scalars by name; `total` is their sum
     "Losses of both stages; hard negatives are of no use to them (Lesion Harvester, sec. IV-C1)."
     s, depth = self.settings, maps['deep'].shape[2]
@@ -216,6 +216,7 @@ def loss(self:FasterRCNN,
     logits, refined = self._judged(maps['deep'].transpose(1, 2).flatten(0, 1), torch.cat(where), boxes)
     target = torch.cat([CODER.encode_single(here[l[l >= 0]], b[l >= 0]) if (l >= 0).any() else b[:0] for here, b, l, _ in found])
     losses |= dict(lesion=_bce(logits, (lesion >= 0).float(), weight) / max(1, len(boxes)), box=F.smooth_l1_loss(refined[lesion >= 0], target, reduction='sum') / max(1, len(boxes)))
+    losses = {k: v / batch.get('parts', 1) for k, v in losses.items()}
     return dict(losses, total=sum(losses.values()))
 
 # %% ../nbs/33_faster_rcnn.ipynb #faster20

@@ -29,6 +29,7 @@ class MSCNSettings:
     head:int = 256             # channels of the head
     start:tuple = (4., 16., 16.) # z y x, voxels: the size that extents start from, best the data's median
     reach:float = 1.           # cells that learn a lesion's extent: where its Gaussian is at least this; 1: the centre alone (sec. III-B1)
+    hnsl:bool = True           # whether the heat map learns from hard negatives (eq. 3)
     size:float = .1            # weight of the size in the loss; CenterNet's, whose sizes are tens of cells
     threshold:float = .1       # 2D boxes of a lower score are not stacked (sec. III-B2)
     linked:float = .8          # IoU of boxes on adjoining slices (the same)
@@ -85,7 +86,8 @@ def _extent(maps, boxes, shape, reach):
 
 def mscn_loss(
     maps:dict,  # (B, C, D, H, W) by name; D is 1 where only the middle slice was computed
-    batch:dict, # `boxes`, and possibly `hard_negatives`: a list of (N, 6) voxel boxes a volume; `slices`: those to learn from, all by default
+    batch:dict, # `boxes`, and possibly `hard_negatives`: a list of (N, 6) voxel boxes a volume; `slices`: those to learn from, all by default;
+                # `parts`: of how many parts of a larger batch this is one
     settings:MSCNSettings=MSCNSettings(), # `reach` and the weight of the size
 )->dict:        # scalars by name; `total` is the weighted sum
     "Loss of MSCN over the lesions of its slices (Lesion Harvester, eq. 1 and 3)."
@@ -100,7 +102,8 @@ def mscn_loss(
             centers = centers + focal_loss(maps['heat'][i, :, at][None], target[None], 1)
             extent = extent + _extent({k: maps[k][i, :, at] for k in ('size', 'offset')}, here, shape, settings.reach)
             m += len(here)
-    losses = {k: v / max(1, m) for k, v in zip(('size', 'offset', 'center'), (*extent, centers))}
+    m = max(1, m) * batch.get('parts', 1)
+    losses = {k: v / m for k, v in zip(('size', 'offset', 'center'), (*extent, centers))}
     return dict(losses, total=losses['center'] + losses['offset'] + settings.size * losses['size'])
 
 # %% ../nbs/32_mscn.ipynb #mscn13
@@ -154,7 +157,7 @@ def loss(self:MSCN,
     batch:dict, # as in `mscn_loss`
 )->dict:        # scalars; `total` is the one to descend
     "Loss of the slices (Lesion Harvester, eq. 1 and 3)."
-    return mscn_loss(maps, batch, self.settings)
+    return mscn_loss(maps, batch if self.settings.hnsl else {k: v for k, v in batch.items() if k != 'hard_negatives'}, self.settings)
 
 @patch
 @torch.no_grad()

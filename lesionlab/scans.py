@@ -34,12 +34,13 @@ class Case:
     window:tuple = None     # (lo, hi) corners z y x of a part of the file, voxels
     series:Series = None    # of DICOM
     rows_first:bool = False # a NIfTI file of DeepLesion's own script, whose first axis counts rows
+    hard:torch.Tensor = field(default_factory=lambda: torch.zeros(0, 6)) # (N, 6) hard negatives: they look like lesions, and are none
 
     def read(self, cache=None)->Volume: # cache: folder for decoded PNG series
         "The volume; `DataError` if it can't be read or a box lies outside."
         volume = replace(_read(self.path, self.spacing, self.slices, self.series, self.rows_first, cache, digest(self.files())), name=self.name)
         if self.window: volume = cut(volume, *self.window)
-        check_inside(self.boxes, volume.shape, f'{self.path}')
+        check_inside(torch.cat([self.boxes, self.hard]), volume.shape, f'{self.path}')
         return volume
 
     def header(self)->Volume: # its array is zeros that take no memory

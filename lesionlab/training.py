@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'TrainingSettings', 'Run', 'run_preset', 'fit_batch', 'save_checkpoint', 'load_checkpoint',
-           'validation_loss', 'to_device', 'replicate', 'average_buffers', 'share_out', 'Trainer']
+           'validation_loss', 'to_device', 'replicate', 'average_buffers', 'share_out', 'Diverged', 'Trainer']
 
 # %% ../nbs/40_training.ipynb #training03
 import copy, json, math, os
@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
-from .core import ParameterError, atomic_path, one_of
+from .core import LesionlabError, ParameterError, atomic_path, one_of
 from .crops import collate
 
 # %% ../nbs/40_training.ipynb #training05
@@ -140,6 +140,8 @@ def share_out(batch:dict, n:int)->list: # of `n` batches
     return [{k: v[i*size:(i+1)*size] for k, v in batch.items()} for i in range(n)]
 
 # %% ../nbs/40_training.ipynb #training16
+class Diverged(LesionlabError): "A training whose loss is no number any more."
+
 class Trainer:
     "Trains one detector in one folder."
     def __init__(self,
@@ -198,8 +200,9 @@ def one_step(self:Trainer, batch)->dict: # losses by name
     "One descent."
     self.optimizer.zero_grad()
     parts = share_out(to_device(batch, self.accelerator.device), len(self.replicas))
-    for part in parts: part |= dict(progress=self.step / self.settings.steps, lesions=sum(map(len, batch['boxes'])))
+    for part in parts: part |= dict(progress=self.step / self.settings.steps, lesions=sum(map(len, batch['boxes'])), parts=len(parts))
     losses = list((self.pool.map if self.pool else map)(self._backward, self.replicas, parts))
+    if not math.isfinite(sum(l['total'] for l in losses)): raise Diverged(f'the loss is no number any more at step {self.step + 1}; the weights of the last checkpoint are in {self.checkpoint}')
     average_buffers(self.replicas)
     self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
     self.optimizer.step()

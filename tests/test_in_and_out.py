@@ -9,7 +9,7 @@ from lesionlab.cli import match_files
 from lesionlab.core import DataError
 from lesionlab.crops import Preprocessing
 from lesionlab.dataset import find_cases
-from lesionlab.detectors import build_detector, load_detector, save_detector
+from lesionlab.detectors import make_detector, load_detector, save_detector
 from lesionlab.dicom import read_dicom, write_dicom
 from lesionlab.exchange import MM, boxes_to_mm, lesion_table, to_coco, to_label_map, to_markups, to_monai
 from lesionlab.files import read_annotations, write_annotations
@@ -26,7 +26,7 @@ from lesionlab.volume import Volume, read_image, to_sitk, write_image, write_png
 def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp('weights')/'w.safetensors'
     torch.manual_seed(0)
-    return save_detector(build_detector('vld', 'tiny'), path, Preprocessing((4., 4., 4.)))
+    return save_detector(make_detector('vld_acs_spr', 'tiny'), path, Preprocessing((4., 4., 4.)))
 
 
 def command(name, *args):

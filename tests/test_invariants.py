@@ -3,7 +3,7 @@ import pytest, torch
 from hypothesis import given, settings, strategies as st
 
 from lesionlab.boxes import iou3d, nms
-from lesionlab.detectors import build_detector
+from lesionlab.detectors import make_detector
 from lesionlab.heatmaps import focal_loss, heatmap
 from lesionlab.surface_points import points_loss, points_to_boxes
 
@@ -51,20 +51,20 @@ def test_boxes_at_scale():
 
 @pytest.mark.parametrize('points', ['spr', 'drp', 'none'])
 def test_lesion_free_batch_trains(points):
-    model = build_detector('vld', 'tiny', blocks=(2, 2, 2), points=points)
+    model = make_detector('vld_acs_spr', 'tiny', blocks=(2, 2, 2), points=points)
     losses = model.loss(model(torch.rand(1, 1, 4, 32, 32)), dict(boxes=[torch.zeros(0, 6)]))
     losses['total'].backward()
     assert torch.isfinite(losses['total']) and all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 def test_dynamic_ct_takes_phases_as_channels():
-    model = build_detector('vld', 'tiny', blocks=(2, 2, 2), channels=4).eval()
+    model = make_detector('vld_acs_spr', 'tiny', blocks=(2, 2, 2), channels=4).eval()
     assert model(torch.rand(1, 4, 4, 32, 32))['heat'].shape == (1, 1, 4, 8, 8)
 
 
 def test_triplet_moves_the_points():
     "The gradient of eq. 5 reaches the coordinates of P_r: through them, the maps that predict them."
-    model = build_detector('vld', 'tiny', blocks=(2, 2, 2), points='spr')
+    model = make_detector('vld_acs_spr', 'tiny', blocks=(2, 2, 2), points='spr')
     maps = model(torch.rand(1, 1, 8, 32, 32))
     model.loss(maps, dict(boxes=[torch.tensor([[2., 8, 8, 6, 24, 24]])]))['triplet'].backward()
     head = model.extent.outputs

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from lesionlab import pretrained
 from lesionlab.backbones import Trunk, build_backbone, densenet2d
 from lesionlab.core import DataError
-from lesionlab.detectors import build_detector, save_detector
+from lesionlab.detectors import make_detector, save_detector
 from lesionlab.p3dc import KINDS, adapt_input
 from lesionlab.pretrained import load_trunk, read_weights, resnet2d
 
@@ -54,12 +54,12 @@ def test_another_networks_trunk(tmp_path):
     load_trunk(trunk, tmp_path/'slices.safetensors')
     torch.testing.assert_close(trunk.block3.denselayer1.layers.conv2.weight, slices.trunk.block3.denselayer1.layers.conv2.weight.squeeze(2))
     for kind in KINDS:
-        model = build_detector('vld', 'tiny', backbone=kind)
+        model = make_detector('vld_acs_spr', 'tiny', backbone=kind)
         save_detector(model, tmp_path/'run.safetensors')
-        other = build_detector('vld', 'tiny', backbone='acs')
+        other = make_detector('vld_acs_spr', 'tiny', backbone='acs')
         load_trunk(other, tmp_path/'run.safetensors')
         torch.testing.assert_close(other.trunk.stem.conv0.weight, model.trunk.stem.conv0.weight)
-        twin = build_detector('vld', 'tiny', backbone=kind)
+        twin = make_detector('vld_acs_spr', 'tiny', backbone=kind)
         load_trunk(twin, tmp_path/'run.safetensors')
         for k, v in model.trunk.state_dict().items(): torch.testing.assert_close(twin.trunk.state_dict()[k], v) # of one kind: temporal kernels, too
 

@@ -64,11 +64,11 @@ def test_whole_abdomen_in_bounded_memory(real_data):
     code = f'''
 import resource, torch
 from lesionlab.crops import Preprocessing
-from lesionlab.detectors import build_detector
+from lesionlab.detectors import make_detector
 from lesionlab.inference import predict
 from lesionlab.volume import read_image
 ct = read_image({str(real_data/"ct"/"imagesTs"/"crlm_1004.nii.gz")!r})
-found = predict(build_detector('vld', 'small').eval(), ct, Preprocessing(ct.spacing), threshold=.2)
+found = predict(make_detector('vld_acs_spr', 'small').eval(), ct, Preprocessing(ct.spacing), threshold=.2)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 '''
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
