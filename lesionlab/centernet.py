@@ -42,6 +42,7 @@ class CenterNet3D(nn.Module):
         s, n = settings, len(settings.filters) - 1
         self.settings, self.divisor = s, (2**n, 4 * 2**n, 4 * 2**n)
         self.unet = DynUNet(3, s.channels, s.head, [(3, 7, 7)] + [3] * n, [STRIDE] + [2] * n, [2] * n, s.filters, norm_name='batch')
+        del self.unet.skip_layers # the same layers by other names, which no file of weights takes
         self.center, self.extent = (Head('i3d', s.head, s.head, o) for o in (dict(heat=1), dict(size=3, offset=3)))
         self.depth_margin = 6 * 2**n - 3 # slices that an output sees to either side: two convolutions a level, down and up, and the head's
         heat, size = self.center.outputs['heat'], self.extent.outputs['size']
@@ -53,8 +54,16 @@ class CenterNet3D(nn.Module):
         x:Tensor, # (B, C, D, H, W) in 0..1, H and W multiples of 4
     )->dict:      # maps (B, channels, D, H/4, W/4) by name: heat (logits), size and offset (z y x, feature cells)
         (d, h, w), pad = x.shape[2:], [-n % k for n, k in zip(x.shape[2:], self.divisor)]
-        deep = self.unet(F.pad(x, (0, pad[2], 0, pad[1], 0, pad[0])))[:, :, :d, :h // 4, :w // 4]
+        deep = self._deep(F.pad(x, (0, pad[2], 0, pad[1], 0, pad[0])))[:, :, :d, :h // 4, :w // 4]
         return self.center(deep) | self.extent(deep)
+
+    def _deep(self, x):
+        "The U-Net's answer: down, and up again beside what was seen on the way."
+        net, seen = self.unet, [self.unet.input_block(x)]
+        for down in net.downsamples: seen.append(down(seen[-1]))
+        x = net.bottleneck(seen[-1])
+        for up, beside in zip(net.upsamples, reversed(seen)): x = up(x, beside)
+        return net.output_block(x)
 
 # %% ../nbs/31_centernet.ipynb #centernet09
 @patch

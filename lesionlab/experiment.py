@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 from . import viz
-from .annotations import BOX, Lesions, annotation_table, lesions_of, load_table, save_table, to_rows
+from .annotations import BOX, SPACING, Lesions, annotation_table, lesions_of, load_table, save_table, to_rows
 from .core import DataError, load_json, one_of, resolve
 from .crops import Preprocessing, prepare_splits, suit_crop
 from .cuts import cut_off_centre, shape_tells, suit_grid
@@ -116,7 +116,7 @@ def measure(
 )->Outcome:
     "Detect in the test volumes and hold the answer against the truth."
     detections, lesions = predict_cases(model.eval(), data.test, data.preprocessing, cache)
-    truth = annotation_table([row for c in data.test for row in to_rows(Lesions(c.boxes), c.name, source='truth', patient=c.patient, split=c.split)])
+    truth = annotation_table([row for c in data.test for row in to_rows(Lesions(c.boxes), c.name, source='truth', patient=c.patient, split=c.split, **dict(zip(SPACING, c.geometry()[1])))])
     return Outcome(detections, lesions, truth, {i: froc(detections, truth, i) for i in (.3, .5)})
 
 def save_tables(o:Outcome, folder):

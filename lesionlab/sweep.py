@@ -6,7 +6,7 @@
 __all__ = ['notebook_parameters', 'read_values', 'run_notebook', 'run_name', 'sweep', 'main']
 
 # %% ../nbs/66_sweep.ipynb #sweep03
-import argparse, ast, itertools, json, os, shlex, subprocess, sys, time
+import argparse, ast, itertools, json, os, re, shlex, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from pathlib import Path
@@ -42,6 +42,11 @@ def read_values(
     return {name: [_value(name, known[name][0], t) for t in several(known[name][0], text)] for name, text in given.items()}
 
 # %% ../nbs/66_sweep.ipynb #sweep08
+def _what_failed(stderr):
+    "The last line that names an error."
+    lines = [l for l in stderr.splitlines() if l.strip()]
+    return next((l for l in reversed(lines) if re.match(r'[\w.]*(Error|Exception|Interrupt|Exit|Diverged|Died)\w*(:|$)', l)), lines[-1] if lines else 'it said nothing')
+
 def run_notebook(
     notebook,
     folder,          # the run's; it is the notebook's `out_dir`
@@ -61,8 +66,7 @@ def run_notebook(
     line = [sys.executable, '-m', 'papermill', '--no-progress-bar', '--cwd', str(repo_root()), str(notebook), str(folder/notebook.name), '-f', str(folder/'run_parameters.yaml')]
     started = time.time()
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})})
-    lines = [l for l in done.stderr.splitlines() if l.strip()]
-    outcome = dict(status='failed' if done.returncode else 'done', seconds=round(time.time() - started, 1), error=lines[-1] if done.returncode and lines else '')
+    outcome = dict(status='failed' if done.returncode else 'done', seconds=round(time.time() - started, 1), error=_what_failed(done.stderr) if done.returncode else '')
     save_json(dict(record, **outcome, command=shlex.join(line[1:]), **environment()), before)
     return outcome
 
