@@ -122,7 +122,7 @@ def _clip(boxes, shape):
 
 @patch
 @torch.no_grad()
-def propose(self:FasterRCNN,
+def first_stage(self:FasterRCNN,
     maps:dict,   # of `forward`
     before=200,  # best anchors of a slice that are looked at
     overlap=.7,  # IoU above which the lower of two is dropped
@@ -202,7 +202,7 @@ def loss(self:FasterRCNN,
     generator = torch.Generator().manual_seed(int(batch.get('progress', 0) * 1e9))
     maps = {k: v.float() for k, v in maps.items()}
     (objectness, deltas), anchors = _by_anchor(maps), self.slice_anchors(maps['deep'].shape[3:])
-    of, proposals, _ = self.propose(maps)
+    of, proposals, _ = self.first_stage(maps)
     first, found, where = [], [], []
     for i, boxes in enumerate(batch['boxes']):
         for k, z in enumerate(batch['slices'][i] if 'slices' in batch else range(depth)):
@@ -227,7 +227,7 @@ def judge(self:FasterRCNN,
 )->dict:       # maps (B, channels, D, H/4, W/4): score in 0..1 and box (y1 x1 y2 x2 from the cell's middle, voxels); 0 where there is none
     "Proposals judged by the second stage, each in its anchor's cell, the best alone."
     deep = maps['deep'].float()
-    (b, _, d, h, w), of, boxes, anchor = deep.shape, *self.propose(maps)
+    (b, _, d, h, w), of, boxes, anchor = deep.shape, *self.first_stage(maps)
     logits, deltas = self._judged(deep.transpose(1, 2).flatten(0, 1), of, boxes)
     boxes, place = _clip(CODER.decode_single(deltas, boxes), (h, w)), of * h * w + anchor // len(self.anchors)
     order = logits.argsort(stable=True) # of several in a cell the last, and best, stays
@@ -245,7 +245,8 @@ class FastFasterRCNN(nn.Module):
     "A Faster R-CNN for inference: it judges where it proposes, so that the deep feature needs not be kept."
     def __init__(self, model:FasterRCNN):
         super().__init__()
-        self.model, self.decode, self.stride, self.divisor, self.depth_margin = model, model.decode, model.stride, model.divisor, model.depth_margin
+        self.model, self.decode, self.decode_slices = model, model.decode, model.decode_slices
+        self.stride, self.divisor, self.depth_margin = model.stride, model.divisor, model.depth_margin
 
     def forward(self, x): return self.model.judge(self.model(x))
 
@@ -257,21 +258,29 @@ def fast(self:FasterRCNN)->nn.Module: # with `forward` and `decode`
 # %% ../nbs/33_faster_rcnn.ipynb #faster21
 @patch
 @torch.no_grad()
-def decode(self:FasterRCNN,
+def decode_slices(self:FasterRCNN,
     maps:dict,     # (1, C, D, H, W) by name, of `forward` or of the form for inference
     k=100,         # at most so many lesions
     threshold=.01, # and none of a lower score; 2D boxes below the settings' threshold are never stacked
     overlap=.5,    # 2D IoU above which the lower of two boxes on a slice is dropped
-):                 # boxes (N, 6) in voxels, scores (N,), None: it has no surface points
-    "Lesions of one volume."
+):                 # `Lesions` and their boxes slice by slice (`stacking.stack`)
+    "Lesions of one volume, with the boxes that they are stacked from."
     s, device = self.settings, self.outputs.weight.device
     maps = {n: v[0].float().cpu() for n, v in (self.judge({n: v.to(device) for n, v in maps.items()}) if 'deep' in maps else maps).items()}
     z, y, x = (maps['score'][0] > s.threshold).nonzero().T
     scores, boxes = maps['score'][0, z, y, x], maps['box'][:, z, y, x].T + torch.stack([y, x, y, x], 1) * STRIDE[1] + STRIDE[1] / 2
     kept = [at[nms(boxes[at], scores[at], overlap)] for at in ((z == i).nonzero()[:, 0] for i in z.unique())]
     at = torch.cat(kept) if kept else z
-    lesions, _ = stack(z[at].numpy(), boxes[at].numpy(), scores[at].numpy(), s.threshold, s.linked, s.fused)
-    lesions = lesions[:min(k, int((lesions.scores >= threshold).sum()))]
+    lesions, slices = stack(z[at].numpy(), boxes[at].numpy(), scores[at].numpy(), s.threshold, s.linked, s.fused)
+    keep = min(k, int((lesions.scores >= threshold).sum()))
+    return lesions[:keep], slices[slices.detection < keep]
+
+@patch
+def decode(self:FasterRCNN,
+    maps:dict, k=100, threshold=.01, # as in `decode_slices`
+):                 # boxes (N, 6) in voxels, scores (N,), None: it has no surface points
+    "Lesions of one volume."
+    lesions, _ = self.decode_slices(maps, k, threshold)
     return lesions.boxes, lesions.scores, None
 
 NETS = dict(tiny=FasterRCNNSettings(growth=8, first=16, blocks=(3, 6, 8), fpn=64, hidden=64, pool=5, proposals=20, linked=.5, fused=.5),

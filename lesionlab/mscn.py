@@ -161,12 +161,19 @@ def loss(self:MSCN,
 
 @patch
 @torch.no_grad()
-def decode(self:MSCN,
+def decode_slices(self:MSCN,
     maps:dict,     # (1, C, D, H, W) by name, on the CPU
     k=100, threshold=.01, # as in `decode_mscn`
+):                 # `Lesions` and their boxes slice by slice
+    "Lesions of one volume, with the boxes that they are stacked from."
+    return decode_mscn(self.settings, {n: v[0] for n, v in maps.items()}, k, threshold)
+
+@patch
+def decode(self:MSCN,
+    maps:dict, k=100, threshold=.01, # as in `decode_slices`
 ):                 # boxes (N, 6) in voxels, scores (N,), None: it has no surface points
     "Lesions of one volume."
-    lesions, _ = decode_mscn(self.settings, {n: v[0] for n, v in maps.items()}, k, threshold)
+    lesions, _ = self.decode_slices(maps, k, threshold)
     return lesions.boxes, lesions.scores, None
 
 def build(

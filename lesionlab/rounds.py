@@ -21,7 +21,6 @@ from .harvest import Harvest
 from .inference import inside, predict_maps
 from .lpc import LPC, Samples
 from .matching import hits
-from .mscn import MSCN, decode_mscn
 
 # %% ../nbs/53_rounds.ipynb #rounds05
 LABEL = ['volume', 'z', 'y1', 'x1', 'y2', 'x2', 'hard'] # a box on a slice, voxels of the volume as read; hard: no lesion, though it looks like one
@@ -165,18 +164,19 @@ def descend(
     return history
 
 def train_slices(
-    model:MSCN,
+    model:nn.Module, # a detector of slices, with `middle`
     samples:LabelledSlices,
     steps=600, batch=8, rate=2e-3, # as in `descend`
 )->list:                           # loss of each step
     "Teach a slice-wise detector its labelled slices."
-    def loss(b, _): return model.loss(model.middle(b['image']), dict(b, slices=[[samples.context]] * len(b['image'])))
+    z, m = samples.context, model.depth_margin
+    def loss(b, done): return model.loss(model.middle(b['image'][:, :, z-m:z+m+1]), dict(b, slices=[[z]] * len(b['image']), progress=done))
     return descend(model, samples, loss, steps, batch, rate)
 
 # %% ../nbs/53_rounds.ipynb #rounds09
 @torch.no_grad()
 def propose(
-    model:MSCN,
+    model:nn.Module, # a detector of slices, with `decode_slices`
     volumes:dict,   # name: array (D, H, W) HU on the net's grid
     shapes:dict,    # name: (3,) of the volume as read
     preprocessing:Preprocessing,
@@ -184,9 +184,10 @@ def propose(
 ):                  # table of proposals (`score` is s_g) in voxels of the volumes as read; their boxes slice by slice, `detection` being the row
     "3D proposals of every volume (Lesion Harvester, sec. III-B)."
     rows, parts, n = [], [], 0
+    if hasattr(model, 'fast'): model = model.fast()
     for name, array in tqdm(volumes.items(), desc='propose', leave=False):
         maps = predict_maps(model, preprocessing.image(array)[None])
-        lesions, slices = decode_mscn(model.settings, {m: v[0] for m, v in maps.items()}, k, 0.)
+        lesions, slices = model.decode_slices(maps, k, 0.)
         boxes = scale_boxes(lesions.boxes, array.shape, shapes[name])
         boxes, at, _ = inside(boxes, torch.arange(len(boxes)), None, shapes[name]) # a lesion at the edge is cut there
         rows += [dict(volume=name, **dict(zip(BOX, b)), score=s) for b, s in zip(boxes.tolist(), lesions.scores[at].tolist())]
