@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 from torch import nn
-from . import centernet, faster_rcnn, mscn, vld
+from . import centernet, faster_rcnn, mscn, retinanet, vld
 from .core import DataError, atomic_path, one_of
 from .p3dc import KINDS
 
@@ -22,7 +22,8 @@ DETECTORS = { # name: (builder, what it changes in the preset)
     **{f'vld_{kind}_{points}': (vld.build, dict(backbone=kind, points=points)) for kind in KINDS for points in vld.POINTS},
     'centernet_2d': (centernet.build_2d, {}), 'centernet_3d': (centernet.build_3d, {}),
     'mscn': (mscn.build, dict(hnsl=False)), 'mscn_hnsl': (mscn.build, dict(hnsl=True)),
-    'faster_rcnn': (faster_rcnn.build, {}), **{f'faster_rcnn_{rule}': (faster_rcnn.build, dict(sampling=rule)) for rule in faster_rcnn.SAMPLING[1:]}}
+    'faster_rcnn': (faster_rcnn.build, {}), **{f'faster_rcnn_{rule}': (faster_rcnn.build, dict(sampling=rule)) for rule in faster_rcnn.SAMPLING[1:]},
+    'retinanet': (retinanet.build, {})}
 
 def detector_names()->list:
     "Every detector that there is."
