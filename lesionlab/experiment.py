@@ -58,7 +58,7 @@ def read_learning_data(
     cases = find_cases(data_root, annotations)
     tells = shape_tells(cases)
     splits = split_cases(cases, seed, fold=fold)
-    if harvest: splits['train'] = with_harvest(splits['train'], harvest)
+    if harvest: splits['train'] = with_harvest(splits['train'], harvest, {c.name for s in ('validation', 'test') for c in splits[s]})
     cut = one_of('off_centre', off_centre, ('yes', 'no', 'auto')) == 'yes' or (off_centre == 'auto' and tells > .5)
     if cut: splits = cut_off_centre(splits, seed)
     pre = Preprocessing(tuple(grid) or suit_grid(splits['train'], reach=reach), window, silhouette)
@@ -79,9 +79,11 @@ def harvested_labels(
 def with_harvest(
     cases:list, # of `Case`, training volumes
     run,        # as in `harvested_labels`
+    away=(),    # names of volumes to validate and test with, which the harvest must not have seen
 )->list:        # those that the harvest knows, with its lesions and hard negatives for boxes
     "Training volumes as a harvest completed them."
     table, rounds = harvested_labels(resolve(run))
+    if seen := sorted(set(table.volume) & set(away)): raise DataError(f'{run}: has learnt from {seen[0]}, which is a volume to validate or test with')
     known = {c.name: c for c in cases if c.name in set(table.volume)}
     if not known: raise DataError(f'{run}: knows none of the training volumes')
     table = table[table.volume.isin(known)]

@@ -131,7 +131,7 @@ def first_stage(self:FasterRCNN,
     objectness, deltas = _by_anchor(maps)
     shape = maps['deep'].shape[3:]
     scores, at = objectness.float().topk(min(before, objectness.shape[1]), 1)
-    boxes = CODER.decode_single(deltas.float().gather(1, at[..., None].expand(-1, -1, 4)).flatten(0, 1), self.slice_anchors(shape)[at.flatten()]).view(*at.shape, 4)
+    boxes = CODER.decode_single(deltas.float().nan_to_num().gather(1, at[..., None].expand(-1, -1, 4)).flatten(0, 1), self.slice_anchors(shape)[at.flatten()]).view(*at.shape, 4)
     boxes = _clip(boxes, shape)
     kept = [nms(b, s, overlap)[:self.settings.proposals] for b, s in zip(boxes, scores)]
     of = torch.cat([torch.full_like(k, i) for i, k in enumerate(kept)])
@@ -190,7 +190,7 @@ def _chosen(sampling, proposals, boxes, n, generator):
 def _judged(self:FasterRCNN, deep, of, boxes):
     "Logits (R,) and deltas (R, 4) of the second stage."
     out = self.outputs(self.dense(roi_align(deep, of, boxes, self.settings.pool).flatten(1)))
-    return out[:, 0], out[:, 1:]
+    return out[:, 0].float(), out[:, 1:].float()
 
 @patch
 def loss(self:FasterRCNN,
@@ -228,7 +228,7 @@ def judge(self:FasterRCNN,
     "Proposals judged by the second stage, each in its anchor's cell, the best alone."
     deep = maps['deep'].float()
     (b, _, d, h, w), of, boxes, anchor = deep.shape, *self.first_stage(maps)
-    logits, deltas = self._judged(deep.transpose(1, 2).flatten(0, 1), of, boxes)
+    with torch.autocast(deep.device.type, enabled=False): logits, deltas = self._judged(deep.transpose(1, 2).flatten(0, 1), of, boxes) # in bf16 boxes would lie voxels off
     boxes, place = _clip(CODER.decode_single(deltas, boxes), (h, w)), of * h * w + anchor // len(self.anchors)
     order = logits.argsort(stable=True) # of several in a cell the last, and best, stays
     cell = torch.full((b * d * h * w,), -1, device=deep.device)

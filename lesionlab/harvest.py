@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SETS', 'LABEL_SETS', 'Harvest', 'parents', 'precision_threshold', 'harvest', 'complete', 'labels_of_proposals',
-           'save_harvest', 'load_harvest']
+           'save_harvest', 'load_harvest', 'off_lesions']
 
 # %% ../nbs/52_harvest.ipynb #harvest03
 from dataclasses import dataclass
@@ -165,3 +165,19 @@ def load_harvest(
     said = load_json(Path(folder)/'harvest.json')
     none = dict(threshold=np.inf, precision=np.nan, recall=np.nan)
     return Harvest(load_table(Path(folder)/'proposals.parquet'), **{k: none[k] if said[k] is None else said[k] for k in none})
+
+# %% ../nbs/52_harvest.ipynb #harvest10x
+def off_lesions(
+    wrong:pd.DataFrame, # table of hard negatives
+    right:pd.DataFrame, # table of lesions
+    overlap=.3,         # 3D IoU from which on a box counts as on a lesion
+)->pd.DataFrame:        # the hard negatives that are on none, their index kept
+    "Hard negatives apart from all lesions: they neither overlap one nor have their middle in one."
+    at = wrong.reset_index(drop=True)
+    on = set(hits(at, right.reset_index(drop=True), overlap, '3d')[0])
+    for volume, rows in at.groupby('volume'):
+        r = right[(right.volume == volume) & right.z1.notna()][BOX].to_numpy(float)
+        middle = (rows[BOX[:3]].to_numpy(float) + rows[BOX[3:]].to_numpy(float)) / 2
+        inside = ((r[None, :, :3] <= middle[:, None]) & (middle[:, None] < r[None, :, 3:])).all(2).any(1)
+        on |= set(rows.index[inside])
+    return wrong.iloc[[k for k in range(len(at)) if k not in on]]

@@ -46,8 +46,14 @@ def core_size(
     margin, least = -(-margin // step) * step, max(4, step)
     depth = (int(max_voxels // (h * w)) - 2 * margin) // step * step
     if depth >= min(least, d): return (min(depth, d), h, w), (margin, 0, 0)
-    side = max(int(math.sqrt(max_voxels / (least + 2 * margin)) - 2 * plane_margin) // plane * plane, plane)
-    return (least, side, side), (margin, plane_margin, plane_margin)
+    depth = min((d, *range(least, d, step)), key=lambda n: _reads(n, margin, max_voxels, plane_margin, plane)[0])
+    side = _reads(depth, margin, max_voxels, plane_margin, plane)[1]
+    return (depth, side, side), (margin, plane_margin, plane_margin)
+
+def _reads(depth, margin, max_voxels, plane_margin, plane):
+    "Voxels that are read for each that is answered for, and the side of the window in the plane, if it is `depth` slices deep."
+    side = max(int(math.sqrt(max_voxels / (depth + 2 * margin)) - 2 * plane_margin) // plane * plane, plane)
+    return (depth + 2 * margin) * (side + 2 * plane_margin)**2 / (depth * side**2), side
 
 # %% ../nbs/41_inference.ipynb #inferenc09
 @torch.no_grad()

@@ -17,10 +17,9 @@ from .boxes import box_slices
 from .core import DataError
 from .crops import Preprocessing
 from .grids import scale_boxes
-from .harvest import Harvest
+from .harvest import Harvest, off_lesions
 from .inference import inside, predict_maps
 from .lpc import LPC, Samples
-from .matching import hits
 
 # %% ../nbs/53_rounds.ipynb #rounds05
 LABEL = ['volume', 'z', 'y1', 'x1', 'y2', 'x2', 'hard'] # a box on a slice, voxels of the volume as read; hard: no lesion, though it looks like one
@@ -48,14 +47,10 @@ def labels_of_rounds(
     rounds:list,  # of (`Harvest`, its slices), by rising round
     positives=('P_M^R', 'P_H^R', 'P_H^+'), negatives=('P_M^-', 'P_H^-'), # as in `labels_of_harvest`
 )->pd.DataFrame:  # the columns of `LABEL`
-    "Lesions of the last round, which vetted them all anew, and hard negatives of every round that none of them contradicts."
+    "Lesions of the last round, which vetted them all anew, and hard negatives of every round that lie on none of them."
     last = rounds[-1][0].of('P_M^R', 'P_H^R', 'P_H^+')
-    labels = [labels_of_harvest(*rounds[-1], positives, negatives)]
-    for h, slices in rounds[:-1]:
-        wrong = h.of(*negatives)
-        doubted = hits(wrong.reset_index(drop=True), last.reset_index(drop=True), .3, '3d')[0]
-        kept = replace(h, proposals=wrong.drop(index=wrong.index[np.unique(doubted)]))
-        labels.append(labels_of_harvest(kept, slices, (), negatives))
+    labels = [labels_of_harvest(*rounds[-1], positives, ())]
+    for h, slices in rounds: labels.append(labels_of_harvest(replace(h, proposals=off_lesions(h.of(*negatives), last)), slices, (), negatives))
     return pd.concat(labels, ignore_index=True)
 
 # %% ../nbs/53_rounds.ipynb #rounds06

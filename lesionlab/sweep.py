@@ -10,7 +10,7 @@ import argparse, ast, itertools, json, os, re, shlex, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from pathlib import Path
-import pandas as pd
+import pandas as pd, yaml
 from tqdm.auto import tqdm
 from .annotations import save_table
 from .core import DataError, LesionlabError, ParameterError, atomic_path, environment, load_json, repo_root, resolve, save_json
@@ -62,7 +62,7 @@ def run_notebook(
         if said['status'] == 'done': return dict(status='skipped', seconds=said['seconds'], error='')
     folder.mkdir(parents=True, exist_ok=True)
     save_json(dict(record, status='started', seconds=0., error='', **environment()), before)
-    with atomic_path(folder/'run_parameters.yaml') as part: part.write_text(json.dumps(dict(parameters, out_dir=str(folder)))) # JSON is YAML
+    with atomic_path(folder/'run_parameters.yaml') as part: part.write_text(yaml.safe_dump(dict(parameters, out_dir=str(folder))))
     line = [sys.executable, '-m', 'papermill', '--no-progress-bar', '--cwd', str(repo_root()), str(notebook), str(folder/notebook.name), '-f', str(folder/'run_parameters.yaml')]
     started = time.time()
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})})
@@ -79,8 +79,14 @@ def _environments(jobs):
     "What each of several runs at a time gets of the machine."
     import torch
     gpus = torch.cuda.device_count()
-    if gpus: return [dict(CUDA_VISIBLE_DEVICES=str(i % gpus)) for i in range(jobs)]
+    mine = os.environ.get('CUDA_VISIBLE_DEVICES', ','.join(map(str, range(gpus)))).split(',')
+    if gpus: return [dict(CUDA_VISIBLE_DEVICES=mine[i % len(mine)]) for i in range(jobs)] if jobs > 1 else [{}]
     return [dict(OMP_NUM_THREADS=str(max(1, os.cpu_count() // jobs)), OMP_WAIT_POLICY='PASSIVE')] * jobs if jobs > 1 else [{}]
+
+def _outcome(function, *args):
+    "What a run gives; an error is one more outcome, so that the others go on."
+    try: return function(*args)
+    except Exception as e: return dict(status='failed', seconds=0., error=f'{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ""}')
 
 def _locally(runs, jobs):
     "Results of runs on this machine, in order."
@@ -88,7 +94,7 @@ def _locally(runs, jobs):
     for e in _environments(jobs): free.put(e)
     def one(run):
         env = free.get()
-        try: return run_notebook(*run, env)
+        try: return _outcome(run_notebook, *run, env)
         finally: free.put(env)
     with ThreadPoolExecutor(jobs) as pool: return list(tqdm(pool.map(one, runs), total=len(runs), desc='runs'))
 
@@ -97,15 +103,17 @@ def sweep(
     out,           # folder for the runs' folders
     values:dict,   # name: list of values
     jobs=1,        # runs at a time
+    named=(),      # values that the folders' names have in any case; those of several values always
     executor=None, # with `submit(function, *arguments)`, which gives something with `result()`; None: this machine
 )->pd.DataFrame:   # a row a run: the values, `status`, `seconds`, `error`, `folder`
     "Run a notebook for every combination of values; what failed is reported, the rest goes on."
     if jobs < 1: raise ParameterError(f'jobs is {jobs}, but must be 1 or more')
-    several = [k for k, v in values.items() if len(v) > 1]
+    shown = [k for k, v in values.items() if len(v) > 1 or k in named]
     combos = [dict(zip(values, v)) for v in itertools.product(*values.values())]
-    folders = [Path(out)/run_name({k: c[k] for k in several}) for c in combos]
+    folders = [Path(out)/run_name({k: c[k] for k in shown}) for c in combos]
+    if twice := [f.name for i, f in enumerate(folders) if f in folders[:i]]: raise ParameterError(f'two runs would share the folder {twice[0]}; give each value once, and values that differ in more than / and _')
     runs = [(notebook, f, c) for f, c in zip(folders, combos)]
-    results = [job.result() for job in [executor.submit(run_notebook, *r) for r in runs]] if executor else _locally(runs, jobs)
+    results = [_outcome(job.result) for job in [executor.submit(run_notebook, *r) for r in runs]] if executor else _locally(runs, jobs)
     table = pd.DataFrame([dict({k: str(v) if isinstance(v, (list, dict)) else v for k, v in c.items()}, **r, folder=str(f)) for c, r, f in zip(combos, results, folders)])
     save_table(table, Path(out)/'sweep.csv')
     return table
@@ -127,16 +135,20 @@ def main(args=None):
     parser = argparse.ArgumentParser('lesionlab-run', description='Run an experiment notebook with checked parameters, once or for every combination of values.')
     parser.add_argument('notebook', help='.ipynb with a cell tagged parameters')
     parser.add_argument('-p', nargs=2, action='append', default=[], metavar=('NAME', 'VALUE'), help='a parameter; values with commas between them are a sweep')
+    parser.add_argument('--set', action='append', default=[], metavar='NAME=VALUE', help='the same for a value that begins with a minus')
     parser.add_argument('--out', default='', help='folder of the run, or of the runs\' folders; by default outputs/NAME_OF_NOTEBOOK')
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
     parser.add_argument('--slurm', default='', help='submit to Slurm: options of submitit, as partition=gpu,gpus_per_node=1,timeout_min=600')
     a = parser.parse_args(args)
     try:
-        if 'out_dir' in dict(a.p): raise ParameterError('the folder is chosen with --out, not with -p out_dir')
+        given = [*a.p, *(s.split('=', 1) for s in a.set)]
+        if bad := [g[0] for g in given if len(g) < 2]: raise ParameterError(f'{bad[0]} has no value; say --set NAME=VALUE')
+        if len(dict(given)) < len(given): raise ParameterError('a parameter is given twice; several values of one stand with commas between them')
+        if 'out_dir' in dict(given): raise ParameterError('the folder is chosen with --out, not with -p out_dir')
         out = resolve(a.out or f'outputs/{Path(a.notebook).stem}')
-        values = read_values(a.notebook, dict(a.p))
+        values = read_values(a.notebook, dict(given))
         alone = all(len(v) == 1 for v in values.values())
-        table = sweep(a.notebook, out, values, a.jobs, _executor(a.slurm, out) if a.slurm else None)
+        table = sweep(a.notebook, out, values, a.jobs, executor=_executor(a.slurm, out) if a.slurm else None)
     except LesionlabError as e: print(f'error: {e}', file=sys.stderr); sys.exit(2)
     print(table.drop(columns='folder').to_string(index=False)); print(f'{"run" if alone else "runs"} in {out}')
     if (table.status == 'failed').any(): sys.exit(1)

@@ -204,7 +204,8 @@ def one_step(self:Trainer, batch)->dict: # losses by name
     losses = list((self.pool.map if self.pool else map)(self._backward, self.replicas, parts))
     if not math.isfinite(sum(l['total'] for l in losses)): raise Diverged(f'the loss is no number any more at step {self.step + 1}; the weights of the last checkpoint are in {self.checkpoint}')
     average_buffers(self.replicas)
-    self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+    norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+    if not torch.isfinite(norm): raise Diverged(f'the gradient is no number any more at step {self.step + 1}; the weights of the last checkpoint are in {self.checkpoint}')
     self.optimizer.step()
     return {k: sum(l[k] for l in losses) for k in losses[0]}
 

@@ -16,8 +16,8 @@ from .core import DataError
 from .crops import Augmentation, augment, crop
 from .dataset import RECIST_DEPTH
 from .grids import scale_boxes
+from .harvest import off_lesions
 from .inference import inside, predict_maps
-from .matching import hits
 from .partly_labelled import PartlyLabelled
 from .rounds import box_slices_of, descend
 
@@ -42,8 +42,7 @@ def hard_negatives(
 )->pd.DataFrame:        # table of lesions
     "The rounds' hard negatives that are no lesion at the same time."
     wrong = pd.concat([h.of(*negatives) for h in rounds], ignore_index=True)
-    wrong = wrong[wrong.score >= objectness].reset_index(drop=True)
-    return wrong.drop(index=np.unique(hits(wrong, right, .3, '3d')[0]))
+    return off_lesions(wrong[wrong.score >= objectness], right).reset_index(drop=True)
 
 # %% ../nbs/53a_volume_rounds.ipynb #volgen05b
 def boxes_of_rounds(
