@@ -41,6 +41,7 @@ class LearningData:
         return pd.DataFrame({s: dict(volumes=len(p), patients=len({r.case.patient for r in p}), lesions=sum(len(r.boxes) for r in p),
                                      lesion_free=sum(not len(r.boxes) for r in p), hard_negatives=sum(len(r.hard) for r in p)) for s, p in self.ready.items()}).T
 
+# %% ../nbs/65_experiment.ipynb #exper05b
 def read_learning_data(
     data_root,         # folder in one of `dataset.find_cases`' layouts
     annotations='',    # file of lesions in place of what lies in `data_root`
@@ -153,6 +154,7 @@ def save_pictures(
     viz.save_figure(viz.show_slices(volume, known, seen, title=note), out/f'slices_{title}.png')
     return scene
 
+# %% ../nbs/65_experiment.ipynb #exper11b
 def save_curves(
     o:Outcome,
     history:list, # of `training.Trainer.train`

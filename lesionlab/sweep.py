@@ -98,6 +98,7 @@ def _locally(runs, jobs):
         finally: free.put(env)
     with ThreadPoolExecutor(jobs) as pool: return list(tqdm(pool.map(one, runs), total=len(runs), desc='runs'))
 
+# %% ../nbs/66_sweep.ipynb #sweep11b
 def sweep(
     notebook,
     out,           # folder for the runs' folders
