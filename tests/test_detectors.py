@@ -26,9 +26,9 @@ def test_detector_learns_one_volume_by_heart(name, part, tmp_path):
     pre = Preprocessing(volume.spacing)
     net, image = make_detector(name, 'tiny', start=(4., 12., 12.)).train(), pre.image(volume.array)[None]
     adam, losses = torch.optim.Adam(net.parameters(), 3e-3), []
-    for step in range(90):
-        if step == 60: adam.param_groups[0]['lr'] /= 10
-        loss = net.loss(net(image), dict(boxes=[boxes], progress=step / 90))['total']
+    for step in range(60):
+        if step == 40: adam.param_groups[0]['lr'] /= 10
+        loss = net.loss(net(image), dict(boxes=[boxes], progress=step / 60))['total']
         adam.zero_grad(); loss.backward(); adam.step()
         losses.append(loss.item())
     assert losses[-1] < .5 * losses[0]
@@ -53,9 +53,9 @@ def test_tables_of_vld_and_what_is_done_is_not_done_again(tmp_path, data):
     assert (tmp_path/'out'/'figure_5.png').exists() and m['table_2']['paper > 50 mm']['vld_acs_none'] == 57.7
     before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('weights.safetensors')}
     assert len(before) == 2
-    done = papermill('vld_tables.ipynb', tmp_path/'o.ipynb', names=rows + ' faster_rcnn', **table)
+    done = papermill('vld_tables.ipynb', tmp_path/'o.ipynb', names='vld_acs_none', **table)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert all(f.stat().st_mtime_ns == t for f, t in before.items()) and len(list(tmp_path.rglob('weights.safetensors'))) == 3
+    assert all(f.stat().st_mtime_ns == t for f, t in before.items()) and list(json.loads((tmp_path/'out'/'metrics.json').read_text())['table_1']['ours Avg.']) == ['vld_acs_none']
 
 
 def test_unknown_detector_names_those_that_exist(tmp_path):
