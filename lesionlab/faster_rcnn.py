@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['SAMPLING', 'STRIDE', 'CODER', 'NEAR', 'MATCHER', 'NETS', 'FasterRCNNSettings', 'roi_align', 'FasterRCNN',
-           'background_weights', 'draw', 'FastFasterRCNN', 'build']
+           'background_weights', 'draw', 'Judging', 'build']
 
 # %% ../nbs/33_faster_rcnn.ipynb #faster03
-import copy
 from dataclasses import dataclass, replace
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
@@ -241,19 +240,19 @@ def judge(self:FasterRCNN,
     out = out.view(b, d, h, w, 5).permute(0, 4, 1, 2, 3)
     return dict(score=out[:, :1], box=out[:, 1:])
 
-class FastFasterRCNN(nn.Module):
-    "A Faster R-CNN for inference: it judges where it proposes, so that the deep feature needs not be kept."
-    def __init__(self, model:FasterRCNN):
+class Judging(nn.Module):
+    "The form for inference of a net with `judge`: it judges where it proposes, so that its features need not be kept."
+    def __init__(self, model:nn.Module):
         super().__init__()
-        self.model, self.decode, self.decode_slices = model, model.decode, model.decode_slices
-        self.stride, self.divisor, self.depth_margin = model.stride, model.divisor, model.depth_margin
+        self.model, self.decode, self.stride, self.divisor, self.depth_margin = model, model.decode, model.stride, model.divisor, model.depth_margin
+        if hasattr(model, 'decode_slices'): self.decode_slices = model.decode_slices
 
     def forward(self, x): return self.model.judge(self.model(x))
 
 @patch
-def fast(self:FasterRCNN)->nn.Module: # with `forward` and `decode`
+def fast(self:FasterRCNN)->nn.Module: # with `forward`, `decode` and `decode_slices`
     "The form of a trained net for inference; it shares the net's weights."
-    return FastFasterRCNN(self).eval()
+    return Judging(self).eval()
 
 # %% ../nbs/33_faster_rcnn.ipynb #faster21
 @patch
