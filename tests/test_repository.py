@@ -99,3 +99,10 @@ def test_wheel(tmp_path):
     subprocess.run([python, '-m', 'pip', 'install', '-q', '--no-deps', '--no-index', wheel], check=True)
     out = subprocess.run([python, '-c', 'import lesionlab; print(lesionlab.__version__, lesionlab.__file__)'], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert out.split()[0] == _settings()['version'] and str(tmp_path) in out
+
+
+def test_train_detector_is_train_vld_but_for_the_name_of_the_net():
+    "Two notebooks for two ways to name a net; what they do with it must stay the same."
+    one, two = ([''.join(c['source']) for c in json.loads((ROOT/'nbs'/f'{n}.ipynb').read_text())['cells']] for n in ('train_vld', 'train_detector'))
+    differ = [a for a, b in zip(one, two, strict=True) if a != b]
+    assert len(differ) == 3 and differ[0].startswith('# Train') and 'preset:str' in differ[1] and 'core.read_parameters' in differ[2]
