@@ -8,6 +8,7 @@ __all__ = ['LATERALS', 'BACKBONES', 'densenet2d', 'Trunk', 'enlarge_and_add', 'F
 # %% ../nbs/21_backbones.ipynb #backbone03
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from monai.networks.nets import DenseNet
 from torch import Tensor, nn
 from .core import one_of
@@ -118,15 +119,6 @@ class SliceBackbone(nn.Module):
         "(N, 3, H, W) to (N, out, H/4, W/4)."
         return self.fpn(self.trunk(images.unsqueeze(2))).squeeze(2)
 
-    def middle(self,
-        x:Tensor, # (B, 1, 3 * images, H, W): a slice and its context
-    )->Tensor:    # (B, out, 1, H/4, W/4)
-        "The middle slice alone: what `forward` gives it, without the work for the others."
-        n = self.images
-        if x.shape[2] != 3 * n: raise ValueError(f'a sample is {3 * n} slices, got {x.shape[2]}')
-        f = self.features(x[:, 0].unflatten(1, (n, 3)).flatten(0, 1)).unflatten(0, (len(x), n)).flatten(1, 2)
-        return self.fuse(f.unsqueeze(2))
-
     def forward(self,
         x:Tensor, # (B, 1, D, H, W), H and W multiples of 16
     )->Tensor:    # (B, out, D, H/4, W/4)
@@ -141,6 +133,17 @@ class SliceBackbone(nn.Module):
             return self.features(wanted.flatten(0, 2)).unflatten(0, wanted.shape[:3]).flatten(2, 3)
         parts = [self.fuse(of(slice(z, min(z + self.slices, depth))).transpose(1, 2)) for z in range(0, depth, self.slices)]
         return torch.cat(parts, 2)
+
+# %% ../nbs/21_backbones.ipynb #backbone18b
+@patch
+def middle(self:SliceBackbone,
+    x:Tensor, # (B, 1, 3 * images, H, W): a slice and its context
+)->Tensor:    # (B, out, 1, H/4, W/4)
+    "The middle slice alone: what `forward` gives it, without the work for the others."
+    n = self.images
+    if x.shape[2] != 3 * n: raise ValueError(f'a sample is {3 * n} slices, got {x.shape[2]}')
+    f = self.features(x[:, 0].unflatten(1, (n, 3)).flatten(0, 1)).unflatten(0, (len(x), n)).flatten(1, 2)
+    return self.fuse(f.unsqueeze(2))
 
 # %% ../nbs/21_backbones.ipynb #backbone21
 BACKBONES = ('2d', '2.5d', '3d', *KINDS)

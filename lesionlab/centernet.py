@@ -34,6 +34,7 @@ class CenterNet3DSettings:
     reach:float = 1.          # cells where a lesion's Gaussian is at least this answer for its extent; 1: the centre alone
     points, warmup, pull = 'none', 0., 1. # of `vld_loss`: direct regression
 
+# %% ../nbs/31_centernet.ipynb #centernet08b
 class CenterNet3D(nn.Module):
     "CenterNet on a 3D U-Net (VLD, sec. 3 and Table 1)."
     stride = STRIDE

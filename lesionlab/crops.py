@@ -223,6 +223,7 @@ class TrainingCrops(Dataset):
             hu, boxes = augment(rng, hu, boxes, a)
         return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=hard)
 
+# %% ../nbs/08_crops.ipynb #crops18b
 def collate(
     samples:list, # of dicts with `image`, `boxes` and `hard_negatives`
 )->dict:          # image (B, 1, D, H, W), the others lists of (N, 6)

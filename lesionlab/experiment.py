@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 from . import viz
-from .annotations import BOX, SPACING, Lesions, annotation_table, lesions_of, load_table, save_table, to_rows
+from .annotations import SPACING, Lesions, annotation_table, lesions_of, load_table, save_table, to_rows
 from .core import DataError, load_json, one_of, resolve
 from .crops import Preprocessing, prepare_splits, suit_crop
 from .cuts import cut_off_centre, shape_tells, suit_grid

@@ -84,6 +84,7 @@ def _extent(maps, boxes, shape, reach):
     size, middle = b[:, 4:] - b[:, 1:3], (b[:, 4:] + b[:, 1:3]) / 2
     return torch.stack([((maps['size'][:, y, x].T - size).abs() * share).sum(), ((maps['offset'][:, y, x].T + torch.stack([y, x], 1) + .5 - middle).abs() * share).sum()])
 
+# %% ../nbs/32_mscn.ipynb #mscn09b
 def mscn_loss(
     maps:dict,  # (B, C, D, H, W) by name; D is 1 where only the middle slice was computed
     batch:dict, # `boxes`, and possibly `hard_negatives`: a list of (N, 6) voxel boxes a volume; `slices`: those to learn from, all by default;
