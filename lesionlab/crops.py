@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from .boxes import box_center, box_size
 from .core import DataError
+from .lesion_masks import lesion_labels, tag_table
 from .scans import Case
 from .annotations import check_inside
 from .grids import carry_boxes, cut, resample, resize, scale_boxes, to_lps
@@ -47,11 +48,14 @@ class Prepared:
     shape:tuple        # (3,) of the volume, its axes as in LPS
     spacing:tuple      # (3,) z y x, mm, of the same
     hard:Tensor        # (M, 6) hard negatives, voxels of the grid
+    labels:np.ndarray = None # (D, H, W) int16: k + 1 in lesion k; only for nets that learn masks
+    tags:Tensor = None # (N, T) 1, 0, or nan where unknown; the same
 
 def prepare(
     case:Case,
     spacing,     # (3,) z y x, mm, of the grid
     cache=None,  # folder for decoded and resampled arrays
+    tags=None,   # names of tags, of `lesion_masks.tag_names`, for a net that learns masks and tags
 )->Prepared:
     "Read one case and put it on the grid, upright whatever way its file keeps it."
     grid = case.header()
@@ -65,7 +69,17 @@ def prepare(
         array = resample(volume, spacing).array
         if kept and array is not volume.array: array = np.load(save_array(array, kept), mmap_mode='r') # outside memory
     boxes, hard = (scale_boxes(b if upright is grid else carry_boxes(b, grid, upright), upright.shape, array.shape) for b in (case.boxes, case.hard))
-    return Prepared(case, array, boxes, upright.shape, upright.spacing, hard)
+    ready = Prepared(case, array, boxes, upright.shape, upright.spacing, hard)
+    return ready if tags is None else replace(ready, labels=_labels(case, array.shape, cache), tags=tag_table(case, tags))
+
+def _labels(case, shape, cache):
+    "Which voxels of the grid are of which lesion, by the nearest voxel of the volume."
+    labels = to_lps(lesion_labels(case, case.read(cache))).array
+    return labels[np.ix_(*(_nearest(n, m) for n, m in zip(labels.shape, shape)))]
+
+def _nearest(old, new):
+    "For each of `new` equal parts of `old` voxels the voxel in its middle."
+    return ((np.arange(new) + .5) * old / new).astype(int)
 
 def _key(case, spacing):
     "Digest of the case's files, its part of them, and the grid."
@@ -77,11 +91,12 @@ def prepare_all(
     spacing,           # (3,) z y x, mm
     cache=None,        # folder for decoded and resampled arrays
     set_aside=False,   # True: go on without the volumes that can't be read
+    tags=None,         # as in `prepare`
 ):                     # list of `Prepared`, list of the messages of those set aside
     "Read all cases with a progress bar; unreadable ones raise one `DataError`, or are set aside."
     good, bad = [], []
     for case in tqdm(cases, desc='read volumes', leave=False):
-        try: good.append(prepare(case, spacing, cache))
+        try: good.append(prepare(case, spacing, cache, tags))
         except DataError as e: bad.append(str(e))
     if bad and not set_aside: raise DataError('; '.join(bad[:5]) + (f'; and {len(bad)-5} more' if bad[5:] else ''))
     if cases and not good: raise DataError('no volume could be read: ' + '; '.join(bad[:5]))
@@ -90,10 +105,10 @@ def prepare_all(
 # %% ../nbs/08_crops.ipynb #crops08
 def prepare_splits(
     splits:dict,       # of `dataset.split_cases`
-    spacing, cache=None, set_aside=False, # as in `prepare_all`
+    spacing, cache=None, set_aside=False, tags=None, # as in `prepare_all`; nothing is learnt from the test volumes, so they get no masks
 ):                     # dict of lists of `Prepared`, list of messages
     "All splits on the grid."
-    done = {s: prepare_all(cases, spacing, cache, set_aside) for s, cases in splits.items()}
+    done = {s: prepare_all(cases, spacing, cache, set_aside, None if s == 'test' else tags) for s, cases in splits.items()}
     return {s: ready for s, (ready, _) in done.items()}, [m for _, bad in done.values() for m in bad]
 
 # %% ../nbs/08_crops.ipynb #crops11
@@ -163,29 +178,47 @@ def turn(
     hu,           # (D, H, W) HU, in-plane spacing equal along both axes
     boxes:Tensor, # (N, 6) voxels
     degrees:float,
+    mode='bilinear',
 ):                # the same, turned in the plane about the middle; at the corners the border goes on
     "Turn a crop; a lesion's new box is that of the ellipsoid in its old one."
     (h, w), a = hu.shape[1:], np.deg2rad(degrees)
     c, s = float(np.cos(a)), float(np.sin(a))
     theta = torch.tensor([[c, -s * h / w, 0], [s * w / h, c, 0]], dtype=torch.float32)[None]
     image, grid = torch.as_tensor(np.ascontiguousarray(hu, np.float32))[None], F.affine_grid(theta, (1, 1, h, w), False)
-    hu = F.grid_sample(image, grid, padding_mode='border', align_corners=False)[0].numpy()
+    hu = F.grid_sample(image, grid, mode, 'border', align_corners=False)[0].numpy()
     middle, half = box_center(boxes), box_size(boxes) / 2
     y, x = middle[:, 1] - h / 2, middle[:, 2] - w / 2
     middle = torch.stack([middle[:, 0], c * y - s * x + h / 2, s * y + c * x + w / 2], 1)
     half = torch.stack([half[:, 0], (c * half[:, 1]).hypot(s * half[:, 2]), (s * half[:, 1]).hypot(c * half[:, 2])], 1)
     return hu, _clip(torch.cat([middle - half, middle + half], 1), hu.shape)
 
-def augment(rng, hu, boxes, a:Augmentation):
+def augment(rng, hu, boxes, a:Augmentation, mode='bilinear'):
     "Turn and flip a crop with its boxes and change its HU."
     size = torch.tensor(hu.shape, dtype=torch.float32)
-    if a.turn: hu, boxes = turn(hu, boxes, rng.uniform(-a.turn, a.turn))
+    if a.turn: hu, boxes = turn(hu, boxes, rng.uniform(-a.turn, a.turn), mode)
     for axis in range(3):
         if not (a.flip and rng.random() < .5): continue
         hu, boxes = np.flip(hu, axis), boxes.clone()
         boxes[:, [axis, axis + 3]] = size[axis] - boxes[:, [axis + 3, axis]]
     hu = hu * rng.uniform(1 - a.scale, 1 + a.scale) + rng.uniform(-a.shift, a.shift)
     return hu + rng.uniform(0, a.noise) * rng.standard_normal(hu.shape, dtype=np.float32), boxes
+
+# %% ../nbs/08_crops.ipynb #crops17c
+def _crop_labels(p, corner, size, shape):
+    "The labels of a crop by their nearest voxels, 0 beyond the edge; None where there are none."
+    if p.labels is None: return None
+    part = np.maximum(cut(Volume(p.labels, (1., 1, 1)), corner, np.add(corner, size)).array, 0)
+    return part[np.ix_(*(_nearest(n, m) for n, m in zip(part.shape, shape)))]
+
+def _described(p, labels, boxes):
+    "Of a sample's lesions the mask (D, H, W) and the tags (N, T), nan for one whose voxels are not in the crop; nothing for a net that learns neither."
+    if labels is None: return {}
+    labels = torch.from_numpy(np.ascontiguousarray(labels)).long()
+    tags = torch.full((len(boxes), p.tags.shape[1]), torch.nan)
+    for i, b in enumerate(boxes):
+        own = labels[tuple(slice(int(lo), int(hi.ceil())) for lo, hi in zip(b[:3], b[3:]))]
+        if (own > 0).any(): tags[i] = p.tags[own[own > 0].mode().values - 1] # the lesion that most of the box's voxels are of
+    return dict(mask=(labels > 0).float(), tags=tags)
 
 # %% ../nbs/08_crops.ipynb #crops18
 class TrainingCrops(Dataset):
@@ -217,11 +250,12 @@ class TrainingCrops(Dataset):
         size = np.maximum(1, np.rint(np.array(self.shape) / zoom)).astype(int)
         corner = _corner(rng, p.array.shape, size, box)
         hu, boxes = crop(p.array, p.boxes, corner, size, self.shape)
-        hard = _cropped(p.hard, corner, size, self.shape)
-        if a:
-            if len(hard): hard = augment(copy.deepcopy(rng), hu, hard, a)[1] # changed as the image is
+        hard, labels = _cropped(p.hard, corner, size, self.shape), _crop_labels(p, corner, size, self.shape)
+        if a: # all is changed as the image is
+            if len(hard): hard = augment(copy.deepcopy(rng), hu, hard, a)[1]
+            if labels is not None: labels = augment(copy.deepcopy(rng), labels, boxes[:0], replace(a, shift=0, scale=0, noise=0), 'nearest')[0]
             hu, boxes = augment(rng, hu, boxes, a)
-        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=hard)
+        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=hard, **_described(p, labels, boxes))
 
 # %% ../nbs/08_crops.ipynb #crops18b
 def collate(
@@ -244,4 +278,4 @@ class FixedCrops(Dataset):
         low, high = np.minimum(0, p.array.shape - size), np.maximum(0, p.array.shape - size)
         corner = np.clip(np.floor(middle - size / 2), low, high).astype(int)
         hu, boxes = crop(p.array, p.boxes, corner, size, size)
-        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=_cropped(p.hard, corner, size, size))
+        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=_cropped(p.hard, corner, size, size), **_described(p, _crop_labels(p, corner, size, size), boxes))

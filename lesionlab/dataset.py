@@ -37,16 +37,16 @@ def _deeplesion(root, table):
     info_file = sorted(root.glob('DL_info*.csv'))[0]
     marks = from_dl_info(info_file)
     if table is None: table = load_table(root/'truth.csv') if (root/'truth.csv').exists() else recist_to_3d(marks)
-    marks = marks.assign(series=marks.volume.str.rsplit('_', n=1).str[0]).groupby('series')[[*SPACING, 'split']].first()
-    cases = []
+    known_series = marks.assign(series=marks.volume.str.rsplit('_', n=1).str[0]).groupby('series')[[*SPACING, 'split']].first()
+    cases, drawn = [], dict(list(marks.groupby('volume')))
     for name, rows in table.groupby('volume', sort=True):
         row, series = rows.iloc[0], name.rsplit('_', 1)[0]
-        known = marks.loc[series] if series in marks.index else None
+        known = known_series.loc[series] if series in known_series.index else None
         spacing = row if row[SPACING].notna().all() else known
         if spacing is None: raise DataError(f'{info_file}: does not know the spacing of {name}')
         case = deeplesion_case(root, name, tuple(map(float, spacing[SPACING])))
         if not case.path.exists(): raise DataError(f'{root}: the annotations name volume {name}, but there is no {case.path}')
-        cases.append(replace(case, boxes=lesions_of(rows, name).boxes, split=row.split or ('' if known is None else known.split)))
+        cases.append(replace(case, boxes=lesions_of(rows, name).boxes, split=row.split or ('' if known is None else known.split), described=pd.concat([rows, drawn[name]] if name in drawn else [rows], ignore_index=True)))
     return cases
 
 # %% ../nbs/07_dataset.ipynb #dataset09
@@ -59,10 +59,11 @@ def _decathlon(root, table):
     for pair in pairs:
         image, patient, split = root/pair['image'], '', ''
         name = stem(image)
+        rows = None if table is None else table[table.volume == name]
         if table is None: boxes = _mask_boxes(image, root/pair['label'])
-        elif name in set(table.volume): boxes, patient, split = lesions_of(table, name).boxes, *table[table.volume == name][['patient', 'split']].iloc[0]
+        elif len(rows): boxes, patient, split = lesions_of(table, name).boxes, *rows[['patient', 'split']].iloc[0]
         else: continue # never looked at
-        cases.append(Case(name, image, boxes, patient or name, split))
+        cases.append(Case(name, image, boxes, patient or name, split, described=rows, mask=root/pair['label'] if table is None else None))
     return cases
 
 def _mask_boxes(image, label):
@@ -83,7 +84,7 @@ def _from_table(cases, table):
     out = []
     for name, rows in table.groupby('volume', sort=True):
         patient, split = rows.iloc[0].patient, rows.iloc[0].split
-        out.append(replace(cases.get(name, Case(name, None)), boxes=lesions_of(rows, name).boxes, patient=patient or name, split=split))
+        out.append(replace(cases.get(name, Case(name, None)), boxes=lesions_of(rows, name).boxes, patient=patient or name, split=split, described=rows))
     return out
 
 def _folder(root, table):
@@ -104,7 +105,7 @@ def _with_masks(cases, masks):
     out = []
     for name, case in cases.items():
         mask = next((masks[m] for m in (name, *(f'{name}{s}{w}' for s in '-_.' for w in ('mask', 'seg', 'segmentation', 'label', 'labels'))) if m in masks), None)
-        if mask is not None: out.append(replace(case, boxes=_mask_boxes(case.path, mask), patient=name))
+        if mask is not None: out.append(replace(case, boxes=_mask_boxes(case.path, mask), patient=name, mask=mask))
     return out
 
 # %% ../nbs/07_dataset.ipynb #dataset13

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLING', 'STRIDE', 'CODER', 'NEAR', 'MATCHER', 'NETS', 'FasterRCNNSettings', 'roi_align', 'FasterRCNN',
-           'background_weights', 'draw', 'Judging', 'build']
+           'background_weights', 'draw', 'Chosen', 'of_all', 'Judging', 'build']
 
 # %% ../nbs/33_faster_rcnn.ipynb #faster03
 from dataclasses import dataclass, replace
@@ -54,14 +54,17 @@ def roi_align(
     pool=7,       # cells a side
 )->Tensor:        # (R, C, pool, pool)
     "Features of boxes, each cell the mean of 2 x 2 points (RoIAlign)."
-    n, _, h, w = deep.shape
-    if not len(boxes): return deep.new_zeros(0, deep.shape[1], pool, pool)
-    at = (torch.arange(2 * pool, device=deep.device, dtype=deep.dtype) + .5) / (2 * pool)
+    (n, c, h, w), side = deep.shape, 2 * pool
+    if not len(boxes): return deep.new_zeros(0, c, pool, pool)
+    at = (torch.arange(side, device=deep.device, dtype=deep.dtype) + .5) / side
     y, x = (2 * (boxes[:, k, None] + at * (boxes[:, k + 2] - boxes[:, k])[:, None]) / (STRIDE[1] * size) - 1 for k, size in ((0, h), (1, w)))
-    z = ((2 * of + 1) / n - 1).to(deep.dtype)
-    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None], z[:, None, None]), -1) # (R, 2 pool, 2 pool, 3)
-    points = F.grid_sample(deep.transpose(0, 1)[None], grid[None], padding_mode='border', align_corners=False)[0]
-    return F.avg_pool2d(points.transpose(0, 1), 2)
+    order, count = of.argsort(stable=True), of.bincount(minlength=n)
+    place = torch.empty_like(of) # of a box among those of its slice
+    place[order] = torch.arange(len(of), device=of.device) - (count.cumsum(0) - count)[of[order]]
+    grid = deep.new_zeros(n, int(count.max()), side, side, 2)
+    grid[of, place] = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1).to(deep.dtype)
+    points = F.grid_sample(deep, grid.flatten(1, 2), padding_mode='border', align_corners=False).view(n, c, -1, side, side)
+    return F.avg_pool2d(points[of, :, place], 2)
 
 # %% ../nbs/33_faster_rcnn.ipynb #faster11
 class FasterRCNN(nn.Module):
@@ -174,7 +177,18 @@ def _rpn_losses(objectness, deltas, anchors, per_cell, boxes, n, generator):
     target = CODER.encode_single(boxes[match[right]], anchors[right]) if len(right) else deltas[:0]
     return _bce(objectness[at], (match[at] >= 0).float(), 1.), F.smooth_l1_loss(deltas[right], target, reduction='sum', beta=1 / 9), len(at)
 
-def _chosen(sampling, proposals, boxes, n, generator):
+@dataclass
+class Chosen:
+    "What the second stage learns from on one slice."
+    at:int         # the slice, counted through the batch
+    volume:int     # of the batch
+    z:int          # slice of that volume
+    lesions:Tensor # (L, 4) y1 x1 y2 x2, voxels, those on the slice in the order of the volume's
+    boxes:Tensor   # (R, 4) proposals and lesions
+    lesion:Tensor  # (R,) of each box, -1 for background
+    weight:Tensor  # (R,) of each box
+
+def _choose(sampling, proposals, boxes, n, generator):
     "Of a slice's proposals and its lesions themselves: boxes to learn from, the lesion of each (-1: none) and its weight."
     here = torch.cat([boxes, proposals])
     best, of = iou2d(here, boxes).max(1) if len(boxes) else (torch.zeros(len(here), device=here.device), torch.zeros(len(here), dtype=torch.long, device=here.device))
@@ -191,6 +205,25 @@ def _judged(self:FasterRCNN, deep, of, boxes):
     out = self.outputs(self.dense(roi_align(deep, of, boxes, self.settings.pool).flatten(1)))
     return out[:, 0].float(), out[:, 1:].float()
 
+def of_all(chosen):
+    "Slice (R,), box (R, 4), lesion (R,) and weight (R,) of all that was chosen, and the coded box (P, 4) of each that is a lesion."
+    where = torch.cat([torch.full_like(c.lesion, c.at) for c in chosen])
+    target = torch.cat([CODER.encode_single(c.lesions[c.lesion[c.lesion >= 0]], c.boxes[c.lesion >= 0]) if (c.lesion >= 0).any() else c.boxes[:0] for c in chosen])
+    return where, *(torch.cat([getattr(c, k) for c in chosen]) for k in ('boxes', 'lesion', 'weight')), target
+
+@patch
+def second_losses(self:FasterRCNN,
+    deep:Tensor, # (N, C, H, W) of all slices
+    chosen:list, # of `Chosen`
+    batch:dict,  # as in `loss`
+)->dict:         # scalars by name
+    "Losses of the second stage, means over its boxes."
+    where, boxes, lesion, weight, target = of_all(chosen)
+    logits, deltas = self._judged(deep, where, boxes)
+    n = max(1, len(boxes))
+    return dict(lesion=_bce(logits, (lesion >= 0).float(), weight) / n, box=F.smooth_l1_loss(deltas[lesion >= 0], target, reduction='sum') / n)
+
+# %% ../nbs/33_faster_rcnn.ipynb #faster18b
 @patch
 def loss(self:FasterRCNN,
     maps:dict,  # of `forward` or `middle`
@@ -202,19 +235,15 @@ def loss(self:FasterRCNN,
     maps = {k: v.float() for k, v in maps.items()}
     (objectness, deltas), anchors = _by_anchor(maps), self.slice_anchors(maps['deep'].shape[3:])
     of, proposals, _ = self.first_stage(maps)
-    first, found, where = [], [], []
+    first, chosen = [], []
     for i, boxes in enumerate(batch['boxes']):
         for k, z in enumerate(batch['slices'][i] if 'slices' in batch else range(depth)):
             at, here = i * depth + k, on_slice(boxes, z)[:, [1, 2, 4, 5]]
             first.append(_rpn_losses(objectness[at], deltas[at], anchors, len(self.anchors), here, 4 * s.samples, generator))
-            found.append((here, *_chosen(s.sampling, proposals[of == at], here, s.samples, generator)))
-            where.append(torch.full((len(found[-1][1]),), at, device=of.device))
+            chosen.append(Chosen(at, i, int(z), here, *_choose(s.sampling, proposals[of == at], here, s.samples, generator)))
     n = max(1, sum(f[2] for f in first))
     losses = dict(objectness=sum(f[0] for f in first) / n, anchor=sum(f[1] for f in first) / n)
-    boxes, lesion, weight = (torch.cat([f[k] for f in found]) for k in (1, 2, 3))
-    logits, refined = self._judged(maps['deep'].transpose(1, 2).flatten(0, 1), torch.cat(where), boxes)
-    target = torch.cat([CODER.encode_single(here[l[l >= 0]], b[l >= 0]) if (l >= 0).any() else b[:0] for here, b, l, _ in found])
-    losses |= dict(lesion=_bce(logits, (lesion >= 0).float(), weight) / max(1, len(boxes)), box=F.smooth_l1_loss(refined[lesion >= 0], target, reduction='sum') / max(1, len(boxes)))
+    losses |= self.second_losses(maps['deep'].transpose(1, 2).flatten(0, 1), chosen, batch)
     losses = {k: v / batch.get('parts', 1) for k, v in losses.items()}
     return dict(losses, total=sum(losses.values()))
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-import numpy as np, torch
+import numpy as np, pandas as pd, torch
 from .annotations import BOX, SPACING, check_inside
 from .core import DataError
 from .dicom import Series, find_series, is_dicom, read_series
@@ -35,6 +35,8 @@ class Case:
     series:Series = None    # of DICOM
     rows_first:bool = False # a NIfTI file of DeepLesion's own script, whose first axis counts rows
     hard:torch.Tensor = field(default_factory=lambda: torch.zeros(0, 6)) # (N, 6) hard negatives: they look like lesions, and are none
+    described:pd.DataFrame = field(default=None, compare=False) # what annotations say of it: rows of boxes and RECIST marks, in voxels of the file
+    mask:Path = None        # file of its lesions' voxels
 
     def read(self, cache=None)->Volume: # cache: folder for decoded PNG series
         "The volume; `DataError` if it can't be read or a box lies outside."

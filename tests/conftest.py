@@ -27,15 +27,16 @@ def real_data():
     return folder
 
 
-TOGETHER = ('test_harvest.py', 'test_train_vld.py', 'test_notebook_is_clean', 'test_modules_are_exported') # tests that share a costly fixture run in one process
+COSTLY = ('run', 'again', 'planned') # fixtures whose tests run in one process, so that they are made once
 
 
+@pytest.hookimpl(tryfirst=True) # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items):
-    "The longest runs first, each with its own; all others wherever a process is free."
-    for item in items:
-        group = next((t for t in TOGETHER if t in item.nodeid), None)
-        if group: item.add_marker(pytest.mark.xdist_group(group if group.endswith('.py') else 'again'))
-    items.sort(key=lambda item: next((i for i, t in enumerate(TOGETHER) if t in item.nodeid), len(TOGETHER)))
+    "Tests of one costly fixture together and first; all others wherever a process is free."
+    group = {item: next((f'{item.path.name} {f}' for f in COSTLY if f in item.fixturenames), '') for item in items}
+    for item, name in group.items():
+        if name: item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: (not group[item], 'labour_budget' not in item.name))
 
 
 def pytest_runtest_logreport(report):

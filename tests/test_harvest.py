@@ -100,7 +100,7 @@ def test_labels_by_an_expert_go_into_the_next_run(run, data, tmp_path):
 
 
 def test_labour_budget(data, tmp_path):
-    done = papermill('labour_budget.ipynb', tmp_path/'o.ipynb', data_root=data, out_dir=tmp_path/'out', shares='10 20', judges=8, preset='tiny', lpg_steps=90, lpc_steps=8)
+    done = papermill('labour_budget.ipynb', tmp_path/'o.ipynb', data_root=data, out_dir=tmp_path/'out', shares='10 20', judges=8, preset='tiny', lpg_steps=60, lpc_steps=8)
     assert done.returncode == 0, done.stderr[-3000:]
     m = json.loads((tmp_path/'out'/'metrics.json').read_text())
     assert [r['way'] for r in m['rows']] == ['chance', 'chance', 'suggested'] and m['rows'][1]['labelled'] == m['rows'][2]['labelled']

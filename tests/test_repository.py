@@ -1,5 +1,5 @@
 "The repository agrees with itself: notebooks clean and exported, versions stated alike, a wheel that installs."
-import ast, configparser, json, os, re, shutil, subprocess, sys, time, venv
+import ast, configparser, json, multiprocessing, os, re, shutil, subprocess, sys, time, venv
 from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
@@ -33,11 +33,28 @@ def test_modules_are_exported(again):
     assert ours == theirs, 'run nbdev_export'
 
 
+def _nbdev_test(path, log):
+    "Run by a process of its own, which has the library's packages imported already."
+    with open(log, 'w') as f: os.dup2(f.fileno(), 1); os.dup2(f.fileno(), 2)
+    os.chdir(path.parent)
+    from nbdev.test import nbdev_test
+    nbdev_test(str(path))
+
+
+@pytest.fixture(scope='session')
+def fresh():
+    "Fresh processes at the price of a fork."
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['nbdev.test', 'nbdev.showdoc', 'matplotlib.pyplot', 'lesionlab.experiment', 'lesionlab.sweep'])
+    return context
+
+
 @pytest.mark.parametrize('name', LIBRARY)
-def test_notebook(name):
+def test_notebook(fresh, name, tmp_path):
     "Every cell of a library notebook runs, its tests included."
-    done = subprocess.run(['nbdev_test', '--path', str(ROOT/'nbs'/name)], capture_output=True, text=True, cwd=ROOT/'nbs')
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    process = fresh.Process(target=_nbdev_test, args=(ROOT/'nbs'/name, tmp_path/'log'))
+    process.start(); process.join()
+    assert process.exitcode == 0, (tmp_path/'log').read_text()[-6000:]
 
 
 def test_notebook_outputs_are_small():
