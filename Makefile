@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test lab notebooks benchmarks docs clean
+.PHONY: install demo test tables lab notebooks benchmarks docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test       run every test"
 	@echo "make lab        JupyterLab on nbs/"
 	@echo "make notebooks  re-execute and clean the library notebooks"
+	@echo "make tables     both papers' tables on synthetic data, small preset, one seed"
 	@echo "make benchmarks time the net and its layers against their rivals"
 	@echo "make docs       build the documentation site in docs/_build"
 
@@ -34,6 +35,12 @@ demo: $(READY)
 
 test: $(READY)
 	python -m pytest tests -n logical --maxprocesses 4 --dist loadgroup
+
+tables: $(READY)
+	mkdir -p outputs
+	papermill --no-progress-bar nbs/vld_tables.ipynb outputs/vld_tables.ipynb -p steps 500 -p jobs 2
+	papermill --no-progress-bar nbs/harvest.ipynb outputs/harvest.ipynb
+	papermill --no-progress-bar nbs/harvester_tables.ipynb outputs/harvester_tables.ipynb -p families mscn
 
 lab: $(READY)
 	jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs $(if $(filter 0,$(shell id -u)),--allow-root)

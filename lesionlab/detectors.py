@@ -14,7 +14,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from . import centernet, faster_rcnn, mscn, mulan, retinanet, vld
-from .core import DataError, atomic_path, one_of
+from .core import DataError, ParameterError, atomic_path, one_of
 from .p3dc import KINDS
 
 # %% ../nbs/35_detectors.ipynb #detector05
@@ -36,7 +36,9 @@ def make_detector(
 )->nn.Module:
     "A detector of the registry; `ParameterError` names what exists."
     build, changes = DETECTORS[one_of('detector', name, DETECTORS)]
-    model = build(preset, **changes | settings)
+    if wrong := [k for k in settings if k in changes]: raise ParameterError(f'{name} is made by its {wrong[0]}; choose another of: {", ".join(DETECTORS)}')
+    try: model = build(preset, **changes | {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    except TypeError as e: raise ParameterError(f'{name}: a setting does not fit ({e})') from e
     model.recipe = dict(name=name, preset=preset, settings=settings) # how to build it again
     return model
 

@@ -73,10 +73,10 @@ def read_learning_data(
 
 def detector_for(
     data:LearningData,
-    name, preset, # as in `detectors.make_detector`
+    name, preset, **settings, # as in `detectors.make_detector`
 )->nn.Module:
     "A detector that begins with the data's median lesion, and knows its tags if it learns them."
-    return make_detector(name, preset, start=typical_size(data.ready['train']), **(dict(tags=data.tags) if describes(name) else {}))
+    return make_detector(name, preset, **dict(start=typical_size(data.ready['train'])) | (dict(tags=data.tags) if describes(name) else {}) | settings)
 
 # %% ../nbs/65_experiment.ipynb #exper07
 def harvested_labels(

@@ -123,3 +123,15 @@ def test_train_detector_is_train_vld_but_for_the_name_of_the_net():
     one, two = ([''.join(c['source']) for c in json.loads((ROOT/'nbs'/f'{n}.ipynb').read_text())['cells']] for n in ('train_vld', 'train_detector'))
     differ = [a for a, b in zip(one, two, strict=True) if a != b]
     assert len(differ) == 3 and differ[0].startswith('# Train') and 'preset:str' in differ[1] and 'core.read_parameters' in differ[2]
+
+
+def test_results_are_written_from_what_was_measured():
+    "No number of docs/results.md and of the README's short form is typed, and each has its origin in the ledger."
+    sys.path.insert(0, str(ROOT/'tools'))
+    from make_results import written
+    from lesionlab.ledger import ORIGIN, load_ledger
+    measured, files = written()
+    for path, text in files.items(): assert path.read_text() == text, f'{path.name}: run tools/make_results.py'
+    ledger = load_ledger(ROOT/'docs'/'ledger.jsonl')
+    assert len(ledger) == len(measured.lines) and not ledger[list(ORIGIN)].isna().any(axis=None)
+    assert not ledger.command.str.contains('/work|/tmp|/root', regex=True).any()

@@ -20,13 +20,20 @@ def plain(source):
     return json.dumps(nb)
 
 
+def results():
+    "The results, with links that hold on the site."
+    text = re.sub(r'\]\(\.\./nbs/(\w+)\.ipynb\)', r'](\1)', (docs/'results.md').read_text())
+    return re.sub(r'\]\((measured|ledger\.jsonl)\)', ']', text.replace('](images/', '](../images/'))
+
+
 def contents(names):
     "The README and a table of contents by rooms."
     rooms = {room: [n for n in names if n[0].isdigit() and first <= n[:2] <= last] for room, (first, last) in ROOMS.items()}
-    rooms['Experiments'] = [n for n in names if not n[0].isdigit()]
+    rooms['Experiments'] = ['results', *(n for n in names if not n[0].isdigit())]
     trees = [f'```{{toctree}}\n:caption: {room}\n:maxdepth: 1\n:hidden:\n\n' + '\n'.join(f'_notebooks/{n}' for n in found) + '\n```\n' for room, found in rooms.items()]
     readme = (root/'README.md').read_text().replace('docs/images/', 'images/').replace('](nbs/', '](_notebooks/')
-    readme = re.sub(r'\]\((CONTRIBUTING\.md|CITATION\.cff|docs/measured[^)]*)\)', ']', readme) # not on the site
+    readme = readme.replace('](docs/results.md)', '](_notebooks/results)')
+    readme = re.sub(r'\]\((CONTRIBUTING\.md|CITATION\.cff|docs/(measured|ledger)[^)]*)\)', ']', readme) # not on the site
     turning = '## Turn it\n\nA synthetic volume with its lesions.\n\n```{raw} html\n<iframe src="_static/scene.html" style="width:100%;height:540px;border:0"></iframe>\n```\n'
     return f'{readme}\n{turning}\n' + '\n'.join(trees)
 
@@ -36,6 +43,7 @@ def main():
     copies.mkdir(parents=True)
     sources = sorted((root/'nbs').glob('*.ipynb'))
     for p in sources: (copies/p.name).write_text(plain(p))
+    (copies/'results.md').write_text(results())
     ph = phantom(0, 3)
     save_figure(scene(ph.volume, ph.lesions, mask=ph.mask), docs/'_static'/'scene.html')
     (docs/'index.md').write_text(contents([p.stem for p in sources]))
