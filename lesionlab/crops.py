@@ -70,12 +70,18 @@ def prepare(
         if kept and array is not volume.array: array = np.load(save_array(array, kept), mmap_mode='r') # outside memory
     boxes, hard = (scale_boxes(b if upright is grid else carry_boxes(b, grid, upright), upright.shape, array.shape) for b in (case.boxes, case.hard))
     ready = Prepared(case, array, boxes, upright.shape, upright.spacing, hard)
-    return ready if tags is None else replace(ready, labels=_labels(case, array.shape, cache), tags=tag_table(case, tags))
+    return ready if tags is None else replace(ready, labels=_labels(case, array.shape, spacing, cache), tags=tag_table(case, tags))
 
-def _labels(case, shape, cache):
-    "Which voxels of the grid are of which lesion, by the nearest voxel of the volume."
-    labels = to_lps(lesion_labels(case, case.read(cache))).array
-    return labels[np.ix_(*(_nearest(n, m) for n, m in zip(labels.shape, shape)))]
+def _labels(case, shape, spacing, cache):
+    "Which voxels of the grid are of which lesion, by the nearest voxel of the volume; kept as the volume is."
+    told = (case.boxes.tolist(), case.described.to_json() if case.described is not None else '', digest([case.mask]) if case.mask else '')
+    kept = Path(cache)/f'{case.name}-{_key(case, spacing)}-{hashlib.sha1(repr(told).encode()).hexdigest()[:12]}-labels.npy' if cache else None
+    if not kept or not kept.exists():
+        labels = to_lps(lesion_labels(case, case.read(cache))).array
+        labels = labels[np.ix_(*(_nearest(n, m) for n, m in zip(labels.shape, shape)))]
+        if not kept: return labels
+        save_array(labels, kept)
+    return np.load(kept, mmap_mode='r') # outside memory
 
 def _nearest(old, new):
     "For each of `new` equal parts of `old` voxels the voxel in its middle."
@@ -210,15 +216,12 @@ def _crop_labels(p, corner, size, shape):
     part = np.maximum(cut(Volume(p.labels, (1., 1, 1)), corner, np.add(corner, size)).array, 0)
     return part[np.ix_(*(_nearest(n, m) for n, m in zip(part.shape, shape)))]
 
-def _described(p, labels, boxes):
-    "Of a sample's lesions the mask (D, H, W) and the tags (N, T), nan for one whose voxels are not in the crop; nothing for a net that learns neither."
+def _described(p, labels, which):
+    "Of a sample's lesions, which are these of the case, labels (D, H, W), i + 1 in the voxels of its box i, and tags (N, T); nothing for a net that learns neither."
     if labels is None: return {}
-    labels = torch.from_numpy(np.ascontiguousarray(labels)).long()
-    tags = torch.full((len(boxes), p.tags.shape[1]), torch.nan)
-    for i, b in enumerate(boxes):
-        own = labels[tuple(slice(int(lo), int(hi.ceil())) for lo, hi in zip(b[:3], b[3:]))]
-        if (own > 0).any(): tags[i] = p.tags[own[own > 0].mode().values - 1] # the lesion that most of the box's voxels are of
-    return dict(mask=(labels > 0).float(), tags=tags)
+    number = torch.zeros(len(p.boxes) + 1, dtype=torch.int16)
+    number[torch.tensor(which, dtype=torch.long) + 1] = torch.arange(1, len(which) + 1, dtype=torch.int16)
+    return dict(labels=number[torch.from_numpy(np.ascontiguousarray(labels)).long()], tags=p.tags[which])
 
 # %% ../nbs/08_crops.ipynb #crops18
 class TrainingCrops(Dataset):
@@ -250,12 +253,15 @@ class TrainingCrops(Dataset):
         size = np.maximum(1, np.rint(np.array(self.shape) / zoom)).astype(int)
         corner = _corner(rng, p.array.shape, size, box)
         hu, boxes = crop(p.array, p.boxes, corner, size, self.shape)
-        hard, labels = _cropped(p.hard, corner, size, self.shape), _crop_labels(p, corner, size, self.shape)
+        hard, labels, which = _cropped(p.hard, corner, size, self.shape), _crop_labels(p, corner, size, self.shape), []
+        if labels is not None: which = [j for j, b in enumerate(p.boxes) if len(_cropped(b[None], corner, size, self.shape))]
         if a: # all is changed as the image is
             if len(hard): hard = augment(copy.deepcopy(rng), hu, hard, a)[1]
-            if labels is not None: labels = augment(copy.deepcopy(rng), labels, boxes[:0], replace(a, shift=0, scale=0, noise=0), 'nearest')[0]
+            if labels is not None:
+                which = [j for j, b in zip(which, boxes) if len(augment(copy.deepcopy(rng), labels, b[None], a)[1])]
+                labels = augment(copy.deepcopy(rng), labels, boxes[:0], replace(a, shift=0, scale=0, noise=0), 'nearest')[0]
             hu, boxes = augment(rng, hu, boxes, a)
-        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=hard, **_described(p, labels, boxes))
+        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=hard, **_described(p, labels, which))
 
 # %% ../nbs/08_crops.ipynb #crops18b
 def collate(
@@ -278,4 +284,4 @@ class FixedCrops(Dataset):
         low, high = np.minimum(0, p.array.shape - size), np.maximum(0, p.array.shape - size)
         corner = np.clip(np.floor(middle - size / 2), low, high).astype(int)
         hu, boxes = crop(p.array, p.boxes, corner, size, size)
-        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=_cropped(p.hard, corner, size, size), **_described(p, _crop_labels(p, corner, size, size), boxes))
+        return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=_cropped(p.hard, corner, size, size), **_described(p, _crop_labels(p, corner, size, size), [j for j, b in enumerate(p.boxes) if len(_cropped(b[None], corner, size, size))]))

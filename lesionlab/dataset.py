@@ -46,7 +46,7 @@ def _deeplesion(root, table):
         if spacing is None: raise DataError(f'{info_file}: does not know the spacing of {name}')
         case = deeplesion_case(root, name, tuple(map(float, spacing[SPACING])))
         if not case.path.exists(): raise DataError(f'{root}: the annotations name volume {name}, but there is no {case.path}')
-        cases.append(replace(case, boxes=lesions_of(rows, name).boxes, split=row.split or ('' if known is None else known.split), described=pd.concat([rows, drawn[name]] if name in drawn else [rows], ignore_index=True)))
+        cases.append(replace(case, boxes=lesions_of(rows, name).boxes, split=row.split or ('' if known is None else known.split), described=pd.concat([drawn[name], rows.drop(columns='Measurement_coordinates', errors='ignore')] if name in drawn else [rows], ignore_index=True)))
     return cases
 
 # %% ../nbs/07_dataset.ipynb #dataset09

@@ -6,10 +6,10 @@
 __all__ = ['ORIGIN', 'Measured', 'save_ledger', 'read_lines', 'load_ledger', 'publish_table']
 
 # %% ../nbs/67_ledger.ipynb #ledger03
-import json
+import fcntl, json, math
 from pathlib import Path
 import pandas as pd
-from .core import DataError, atomic_path, load_json
+from .core import DataError, atomic_path, load_json, repo_root
 
 # %% ../nbs/67_ledger.ipynb #ledger05
 ORIGIN = ('command', 'commit', 'data', 'seed', 'machine') # what a line of the ledger says of a figure's origin
@@ -17,12 +17,15 @@ ORIGIN = ('command', 'commit', 'data', 'seed', 'machine') # what a line of the l
 def _origin(part, known):
     "What a dict says of where its figures come from, over what the dicts around it say."
     if not isinstance(part, dict): return known
-    p = part.get('parameters') or {}
-    said = {k: p[k] for k in ('seed', 'data') if k in p} | ({'seed': f"0 to {p['seeds'] - 1}"} if p.get('seeds', 1) > 1 else {'seed': 0} if 'seeds' in p else {}) | {k: part[k] for k in ORIGIN if k in part}
+    p = part.get('parameters')
+    p = p if isinstance(p, dict) else {}
+    said = {k: p[k] for k in ('seed', 'data') if k in p} | {k: part[k] for k in ORIGIN if k in part}
     if 'data' not in said and 'synthetic' in part: said['data'] = 'synthetic' if part['synthetic'] else 'real'
     if 'data_root' in p: said.setdefault('data', p['data_root'])
     if isinstance(m := said.get('machine'), dict): said['machine'] = m.get('gpu') or f'{m["cores"]} cores, {m["processor"]}'
     return known | said
+
+def _is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
 
 class Measured:
     "Figures of a folder of JSON files, and the ledger of those that were asked for."
@@ -54,10 +57,12 @@ class Measured:
     )->float:
         "A figure, noted in the ledger."
         value, origin = self.look_up(*path)
-        if isinstance(value, bool) or not isinstance(value, (int, float)): raise DataError(f'{self.folder/(*self.start, *path)[0]}.json: {" / ".join(map(str, (*self.start, *path)[1:]))} is {value!r}, no number')
+        if not _is_number(value): raise DataError(f'{self.folder/(*self.start, *path)[0]}.json: {" / ".join(map(str, (*self.start, *path)[1:]))} is {value!r}, no number')
         ends = {k: self.look_up(*p)[0] for k, p in (('low', low), ('high', high)) if p}
         whole = (*self.start, *path)
-        self.lines[whole] = self.lines.get(whole, {}) | dict(file=whole[0], figure=' / '.join(map(str, whole[1:])), value=value, **ends, **{k: origin.get(k) for k in ORIGIN})
+        if bad := [k for k, v in ends.items() if not _is_number(v)]: raise DataError(f'{self.folder/whole[0]}.json: the {bad[0]} end of {" / ".join(map(str, whole[1:]))} is no number')
+        file = (self.folder/f'{whole[0]}.json').resolve()
+        self.lines[whole] = self.lines.get(whole, {}) | dict(file=str(file.relative_to(repo_root()) if file.is_relative_to(repo_root()) else file), figure=' / '.join(map(str, whole[1:])), value=value, **ends, **{k: origin.get(k) for k in ORIGIN})
         return value
 
 # %% ../nbs/67_ledger.ipynb #ledger06
@@ -68,7 +73,10 @@ def save_ledger(
     "Write the ledger, a line of JSON a figure; lines of other files that stand there already are kept."
     path, new = Path(path), list(measured.lines.values())
     mine = {l['file'] for l in new}
-    with atomic_path(path) as part: part.write_text(''.join(json.dumps(l) + '\n' for l in [*(l for l in read_lines(path) if l['file'] not in mine), *new]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f'.{path.name}.lock'), 'w') as lock: # of two runs that end together each adds to what the other wrote
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with atomic_path(path) as part: part.write_text(''.join(json.dumps(l) + '\n' for l in [*(l for l in read_lines(path) if l['file'] not in mine), *new]))
     return path
 
 def read_lines(path)->list: # of dicts; empty if there is no such file

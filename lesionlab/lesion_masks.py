@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np, pandas as pd, torch
 from skimage.segmentation import random_walker
 from .annotations import BOX
-from .boxes import box_center
+from .boxes import iou2d
 from .core import DataError
 from .grids import cut
 from .recist import recist_axes
@@ -49,7 +49,8 @@ def mark_ellipsoid(
     scale=1.,        # of all three diameters
 )->np.ndarray:       # (D, H, W) bool
     "A mark's ellipse on its slice, smaller on the others as the ellipsoid of its box's depth has it."
-    middle, half = (box[0] + box[3]) / 2, scale * (box[3] - box[0]) / 2
+    first, last = math.floor(box[0]), math.ceil(box[3]) # whole slices: a box may end in the middle of one
+    middle, half = (first + last) / 2, scale * (last - first) / 2
     def width(z): return math.sqrt(max(0, 1 - ((z + .5 - middle) / half)**2))
     full = max(width(key), .5) # a key slice near the end would blow up the middle
     mask = np.zeros(shape, bool)
@@ -66,6 +67,7 @@ def refine(
     outside=1.25,    # from there on surely not
     beta=3.,         # how much steps in HU are shunned (scikit-image's `random_walker`)
     share=.3,        # of the walks that must come from the core
+    most=150_000,    # voxels that walks are followed through
 ):                   # (3,) first voxel of a window around the lesion, (d, h, w) bool
     "The mask of one lesion by a random walk from its RECIST mark."
     reach = np.abs(axes.reshape(4, 2) - axes.reshape(4, 2).mean(0)).max() * outside * 1.2 + 2
@@ -79,38 +81,46 @@ def refine(
     if not inner.any() or outer.all(): return lo, guess # too small to have a core, or nothing around it
     seeds = np.where(inner, 1, np.where(outer, 0, 2)) # 0: to be found out
     if (seeds > 0).all(): return lo, guess
-    hu = volume.array[tuple(map(slice, lo, hi))].astype(float)
-    return lo, random_walker(hu, seeds, beta, mode='cg_j', tol=1e-6, prob_tol=1., spacing=volume.spacing, return_full_prob=True)[0] > share # some voxels behind steep steps are hardly reached at all
+    step = math.ceil((seeds.size / most)**.5) # of a large lesion every so many rows and columns
+    thin = (slice(None), slice(None, None, step), slice(None, None, step))
+    hu, (dz, dy, dx) = volume.array[tuple(map(slice, lo, hi))][thin].astype(float), volume.spacing
+    if not (seeds[thin] == 1).any(): return lo, guess
+    walks = random_walker(hu, seeds[thin], beta, mode='cg_j', tol=1e-6, prob_tol=1., spacing=(dz, step * dy, step * dx), return_full_prob=True)[0] # some voxels behind steep steps are hardly reached at all
+    return lo, (walks > share).repeat(step, 1).repeat(step, 2)[:, :seeds.shape[1], :seeds.shape[2]]
 
 # %% ../nbs/07b_lesion_masks.ipynb #lmask10
 COARSE = ('bone', 'abdomen', 'mediastinum', 'liver', 'lung', 'kidney', 'soft tissue', 'pelvis') # Coarse_lesion_type 1 to 8 of DeepLesion
-_TAGS = ('site', 'kind', 'coarse_type') # columns of annotations that say what a lesion is
+_TAGS = dict(site='site', kind='kind', coarse_type='type') # columns of annotations that say what a lesion is, and their names in a tag
 
 def _tags(row):
-    "What one row of annotations says."
-    said = [row[c] for c in _TAGS if c in row and pd.notna(row[c])]
-    return {COARSE[int(v) - 1] if isinstance(v, (int, float, np.number)) else v for v in said if not (isinstance(v, (int, float, np.number)) and v < 1)} - {''}
+    "What one row of annotations says, `column: value`."
+    said = {name: row[c] for c, name in _TAGS.items() if c in row and pd.notna(row[c]) and row[c] != ''}
+    if 'type' in said: # a number, -1 where it is not known
+        number = int(said.pop('type'))
+        if 1 <= number <= len(COARSE): said['type'] = COARSE[number - 1]
+    return {f'{k}: {v}' for k, v in said.items()}
 
 def rows_of(
     case:Case,
 )->list: # a list of dicts for each of its boxes
-    "For each box the rows of annotations about it: those whose middle it holds or that hold its own."
+    "What annotations say of each box: their rows go to the box that they overlap most in the plane, of those that hold the row's middle slice."
+    out = [[] for _ in case.boxes]
     table = case.described
-    if table is None: return [()] * len(case.boxes)
+    if table is None or not len(case.boxes): return out
     table = table[table.z1.notna()]
-    corner = np.array(case.window[0] if case.window else (0, 0, 0), float)
-    theirs = table[BOX].to_numpy(float) - np.tile(corner, 2)
-    holds = lambda box, points: ((points >= box[:3]) & (points < box[3:])).all(-1)
-    out = []
-    for box in case.boxes.double().numpy():
-        near = holds(box, (theirs[:, :3] + theirs[:, 3:]) / 2) | np.array([holds(t, (box[:3] + box[3:]) / 2) for t in theirs], bool)
-        out.append([r for r, n in zip(table.to_dict('records'), near) if n])
-    return out
+    corner = torch.tensor(case.window[0] if case.window else (0, 0, 0), dtype=torch.float64).repeat(2)
+    theirs, mine = torch.from_numpy(table[BOX].to_numpy(float)) - corner, case.boxes.double()
+    overlap = iou2d(theirs[:, [1, 2, 4, 5]], mine[:, [1, 2, 4, 5]])
+    middle = (theirs[:, :1] + theirs[:, 3:4]) / 2
+    overlap[(middle < mine[:, 0]) | (middle > mine[:, 3])] = 0
+    for row, over in zip(table.to_dict('records'), overlap):
+        if over.max() > .1: out[int(over.argmax())].append(dict(row, overlap=float(over.max())))
+    return [sorted(rows, key=lambda r: -r['overlap']) for rows in out]
 
 def lesion_tags(
     case:Case,
 )->list: # a set of tags for each of its boxes; empty where nothing is known
-    "What the lesions of a case are: its site and kind, or DeepLesion's coarse type."
+    "What the lesions of a case are: `site` and `kind`, or DeepLesion's coarse `type`."
     return [set().union(*map(_tags, rows)) for rows in rows_of(case)]
 
 def tag_names(
@@ -122,9 +132,11 @@ def tag_names(
 def tag_table(
     case:Case,
     names,          # of `tag_names`
-)->torch.Tensor:    # (N, T) float32: 1 has it, 0 has it not, nan for a lesion of which nothing is known
+)->torch.Tensor:    # (N, T) float32: 1 has it, 0 has another of its sort, nan where nothing of that sort is known
     "The tags of a case's lesions as numbers."
-    return torch.tensor([[float(n in t) if t else math.nan for n in names] for t in lesion_tags(case)]).reshape(len(case.boxes), len(names))
+    sort = lambda tag: tag.split(': ')[0]
+    said = [(t, set(map(sort, t))) for t in lesion_tags(case)]
+    return torch.tensor([[float(n in t) if sort(n) in sorts else math.nan for n in names] for t, sorts in said]).reshape(len(case.boxes), len(names))
 
 # %% ../nbs/07b_lesion_masks.ipynb #lmask11
 def mark_of(
@@ -151,7 +163,7 @@ def lesion_labels(
         if case.mask is not None:
             here = tuple(slice(int(max(0, math.floor(a))), int(math.ceil(b))) for a, b in zip(box[:3], box[3:]))
             labels[here][mask[here]] = k + 1
-            continue
+            if mask[here].any(): continue # a lesion that was harvested has no voxels in the file
         lo, found = refine(volume, box, *mark_of(rows, box, corner)[:2])
         labels[tuple(slice(a, a + n) for a, n in zip(lo, found.shape))][found] = k + 1
     return replace(volume, array=labels)

@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from .boxes import box_slices
 from .core import one_of
-from .faster_rcnn import NETS as FASTER, FasterRCNN, FasterRCNNSettings, _bce, of_all, roi_align
+from .faster_rcnn import NETS as FASTER, FasterRCNN, FasterRCNNSettings, STRIDE, _bce, of_all, roi_align
 
 # %% ../nbs/34a_mulan.ipynb #mulan05
 @dataclass(frozen=True)
@@ -52,26 +52,25 @@ class MULAN(FasterRCNN):
 
 # %% ../nbs/34a_mulan.ipynb #mulan07
 def mask_targets(
-    mask:Tensor,  # (D, H, W) in 0..1
-    z:int,        # slice
-    boxes:Tensor, # (P, 4) voxels
+    masks:Tensor, # (P, H, W) 0 or 1, each box's own lesion
+    boxes:Tensor, # (P, 4) y1 x1 y2 x2, voxels
     side:int,     # cells
 )->Tensor:        # (P, side, side) 0 or 1
-    "What boxes on a slice hold of a mask."
-    here = F.interpolate(mask[None, None, z], scale_factor=4., mode='nearest') # `roi_align` reads cells of four voxels
-    return (roi_align(here, torch.zeros(len(boxes), dtype=torch.long, device=boxes.device), 16 * boxes, side)[:, 0] > .5).float()
+    "What boxes hold of their lesions."
+    return (roi_align(masks[:, None].float(), torch.arange(len(boxes), device=boxes.device), STRIDE[1] * boxes, side)[:, 0] > .5).float() # for `roi_align` a cell is STRIDE voxels
 
-def _tags_of(c, batch):
-    "(P, T) tags of the boxes of one slice that are lesions."
+def _told(c, batch):
+    "Of the boxes of one slice that are lesions: tags (P, T) and masks (P, H, W)."
     boxes = batch['boxes'][c.volume]
     here = ((boxes[:, 0] <= c.z + .5) & (c.z + .5 < boxes[:, 3])).nonzero()[:, 0] # as `on_slice` has them
-    return batch['tags'][c.volume][here[c.lesion[c.lesion >= 0]]]
+    own = here[c.lesion[c.lesion >= 0]]
+    return batch['tags'][c.volume][own], batch['labels'][c.volume][c.z] == own[:, None, None] + 1
 
 @patch
 def second_losses(self:MULAN,
     deep:Tensor, # (N, C, H, W) of all slices
     chosen:list, # of `faster_rcnn.Chosen`
-    batch:dict,  # with `tags` and `mask` as `crops` gives them, or without both
+    batch:dict,  # with `tags` and `labels` as `crops` gives them, or without both
 )->dict:         # scalars by name
     "Losses of all branches: means over the boxes, over the tags that are known, and over the masks' cells."
     where, boxes, lesion, weight, target = of_all(chosen)
@@ -79,11 +78,11 @@ def second_losses(self:MULAN,
     n, right = max(1, len(boxes)), lesion >= 0
     losses = dict(lesion=_bce(logits, right.float(), weight) / n, refined=_bce(refined, right.float(), weight) / n, box=F.smooth_l1_loss(deltas[right], target, reduction='sum') / n)
     if 'tags' not in batch: return losses
-    known = torch.cat([_tags_of(c, batch) for c in chosen])
+    known, masks = (torch.cat(told) for told in zip(*(_told(c, batch) for c in chosen)))
     losses['tags'] = _bce(tags[right], known.nan_to_num(), (~known.isnan()).float()) / max(1, int((~known.isnan()).sum()))
-    guess = self.masks(deep, where[right], boxes[right])
-    truth = torch.cat([mask_targets(batch['mask'][c.volume], c.z, c.boxes[c.lesion >= 0], guess.shape[-1]) for c in chosen])
-    losses['mask'] = _bce(guess, truth, torch.ones_like(truth)) / max(1, truth.numel())
+    guess, drawn = self.masks(deep, where[right], boxes[right]), masks.any(2).any(1) # a lesion without a voxel on this slice teaches nothing
+    truth = mask_targets(masks, boxes[right], guess.shape[-1])
+    losses['mask'] = _bce(guess, truth, drawn[:, None, None].float().expand_as(truth)) / max(1, int(drawn.sum()) * truth[0].numel() if len(truth) else 1)
     return losses
 
 # %% ../nbs/34a_mulan.ipynb #mulan08
@@ -109,7 +108,7 @@ def describe(self:MULAN,
     tags, labels = torch.zeros(len(boxes), len(self.settings.tags)), torch.zeros(x.shape[1:], dtype=torch.int16)
     device, margin = self.outputs.weight.device, self.depth_margin
     for k, box in enumerate(boxes):
-        z = torch.from_numpy(box_slices(box[None].numpy())[1]).clamp(0, x.shape[1] - 1).unique()
+        z = torch.from_numpy(box_slices(box[None].cpu().numpy())[1]).clamp(0, x.shape[1] - 1).unique()
         a, b = max(0, int(z[0]) - margin), min(x.shape[1], int(z[-1]) + 1 + margin)
         deep = self.backbone(x[None, :, a:b].to(device))[0].transpose(0, 1)
         of, flat = (z - a).to(device), box[[1, 2, 4, 5]].to(device).expand(len(z), 4)

@@ -6,7 +6,7 @@
 __all__ = ['notebook_parameters', 'command_line', 'read_values', 'run_notebook', 'run_name', 'sweep', 'main']
 
 # %% ../nbs/66_sweep.ipynb #sweep03
-import argparse, ast, itertools, json, os, re, shlex, subprocess, sys, time
+import argparse, ast, hashlib, itertools, json, os, re, shlex, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from pathlib import Path
@@ -33,11 +33,17 @@ def command_line(
     "The papermill line that runs a notebook with some parameters; those that are as written are left out, and so is the folder."
     known = notebook_parameters(notebook)
     changed = {k: v for k, v in parameters.items() if k in known and k != 'out_dir' and v != known[k][1]}
-    return ' '.join(['papermill', f'{Path(notebook).parent.name}/{Path(notebook).name}', 'OUT.ipynb', *(f'-p {k} {shlex.quote(str(v))}' for k, v in changed.items())])
+    def option(k, v): # as papermill reads it: -p guesses a type, -r takes a text as it is
+        if isinstance(v, (list, dict)): return '-y ' + shlex.quote(yaml.safe_dump({k: v}, default_flow_style=True).strip())
+        return f'{"-r" if isinstance(v, str) and not re.match("[A-Za-z_./]", v) or v in ("True", "False", "None") else "-p"} {k} {shlex.quote(str(v))}'
+    return ' '.join(['papermill', f'{Path(notebook).parent.name}/{Path(notebook).name}', 'OUT.ipynb', *(option(k, v) for k, v in changed.items())])
 
 def _value(name, kind, text):
     "A text as a value of the annotated type."
-    try: return dict(str=str, int=int, float=float, bool=lambda t: dict(true=True, false=False)[t.lower()], list=lambda t: list(ast.literal_eval(t)), dict=lambda t: dict(ast.literal_eval(t)))[kind](text)
+    def literal(t, *types): # [1, 2] or 1, 2 is a list
+        if not isinstance(v := ast.literal_eval(t), types): raise ValueError(t)
+        return list(v) if types[0] is list else v
+    try: return dict(str=str, int=int, float=float, bool=lambda t: dict(true=True, false=False)[t.lower()], list=lambda t: literal(t, list, tuple), dict=lambda t: literal(t, dict))[kind](text)
     except (ValueError, KeyError, SyntaxError, TypeError): raise ParameterError(f'{name} is {text!r}, but must be of type {kind}') from None
 
 def read_values(
@@ -50,11 +56,11 @@ def read_values(
     return {name: [_value(name, known[name][0], t) for t in _several(known[name][0], text)] for name, text in given.items()}
 
 def _several(kind, text):
-    "The texts of several values: between commas, or the lists or dicts of a list."
+    "The texts of several values, with commas between them; lists or dicts may stand in a list."
     if kind not in ('list', 'dict'): return text.split(',')
     try: inner = ast.literal_eval(text)
     except (ValueError, SyntaxError): return [text] # `_value` says what is wrong
-    return [repr(v) for v in inner] if isinstance(inner, list) and inner and all(isinstance(v, dict if kind == 'dict' else list) for v in inner) else [text]
+    return [repr(v) for v in inner] if isinstance(inner, (list, tuple)) and inner and all(isinstance(v, dict if kind == 'dict' else (list, tuple)) for v in inner) else [text]
 
 # %% ../nbs/66_sweep.ipynb #sweep08
 def _what_failed(stderr):
@@ -88,7 +94,8 @@ def run_notebook(
 # %% ../nbs/66_sweep.ipynb #sweep11
 def run_name(changes:dict)->str: # of a folder
     "The values that differ between the runs of a sweep."
-    return ','.join(f'{k}={v}' for k, v in changes.items()).replace('/', '_').replace(' ', '') or 'run'
+    name = ','.join(f'{k}={v}' for k, v in changes.items()).replace('/', '_').replace(' ', '') or 'run'
+    return name if len(name) < 120 else f'{name[:100]}-{hashlib.sha1(name.encode()).hexdigest()[:8]}' # a folder's name has 255 bytes at most
 
 def _environments(jobs):
     "What each of several runs at a time gets of the machine."

@@ -126,12 +126,13 @@ def test_train_detector_is_train_vld_but_for_the_name_of_the_net():
 
 
 def test_results_are_written_from_what_was_measured():
-    "No number of docs/results.md and of the README's short form is typed, and each has its origin in the ledger."
+    "What the runs left is what docs/results.md, the README's short form and the ledger say, and each figure has its origin."
     sys.path.insert(0, str(ROOT/'tools'))
     from make_results import written
-    from lesionlab.ledger import ORIGIN, load_ledger
+    from lesionlab.ledger import ORIGIN, load_ledger, read_lines
     measured, files = written()
     for path, text in files.items(): assert path.read_text() == text, f'{path.name}: run tools/make_results.py'
+    assert read_lines(ROOT/'docs'/'ledger.jsonl') == json.loads(json.dumps(list(measured.lines.values()))), 'ledger.jsonl: run tools/make_results.py'
     ledger = load_ledger(ROOT/'docs'/'ledger.jsonl')
-    assert len(ledger) == len(measured.lines) and not ledger[list(ORIGIN)].isna().any(axis=None)
+    assert not ledger[list(ORIGIN)].isna().any(axis=None)
     assert not ledger.command.str.contains('/work|/tmp|/root', regex=True).any()

@@ -23,7 +23,7 @@ def plain(source):
 def results():
     "The results, with links that hold on the site."
     text = re.sub(r'\]\(\.\./nbs/(\w+)\.ipynb\)', r'](\1)', (docs/'results.md').read_text())
-    return re.sub(r'\]\((measured|ledger\.jsonl)\)', ']', text.replace('](images/', '](../images/'))
+    return re.sub(r'\[([^]]+)\]\((measured|ledger\.jsonl)\)', r'\1', text.replace('](images/', '](../images/'))
 
 
 def contents(names):
@@ -33,7 +33,7 @@ def contents(names):
     trees = [f'```{{toctree}}\n:caption: {room}\n:maxdepth: 1\n:hidden:\n\n' + '\n'.join(f'_notebooks/{n}' for n in found) + '\n```\n' for room, found in rooms.items()]
     readme = (root/'README.md').read_text().replace('docs/images/', 'images/').replace('](nbs/', '](_notebooks/')
     readme = readme.replace('](docs/results.md)', '](_notebooks/results)')
-    readme = re.sub(r'\]\((CONTRIBUTING\.md|CITATION\.cff|docs/(measured|ledger)[^)]*)\)', ']', readme) # not on the site
+    readme = re.sub(r'\[([^]]+)\]\((CONTRIBUTING\.md|CITATION\.cff|docs/(measured|ledger)[^)]*)\)', r'\1', readme) # not on the site
     turning = '## Turn it\n\nA synthetic volume with its lesions.\n\n```{raw} html\n<iframe src="_static/scene.html" style="width:100%;height:540px;border:0"></iframe>\n```\n'
     return f'{readme}\n{turning}\n' + '\n'.join(trees)
 

@@ -32,7 +32,9 @@ def written():
     measured = Measured(root/'docs'/'measured')
     text, short = render(measured, (root/'docs'/'results.template.md').read_text())
     readme = (root/'README.md').read_text()
-    return measured, {root/'docs'/'results.md': text, root/'README.md': BETWEEN.sub(lambda found: f'{found[1]}\n{short.strip()}\n\n{found[2]}', readme)}
+    readme, places = BETWEEN.subn(lambda found: f'{found[1]}\n{short.strip()}\n\n{found[2]}', readme)
+    if places != 1: raise SystemExit(f'README.md has {places} places for the results, not 1')
+    return measured, {root/'docs'/'results.md': text, root/'README.md': readme}
 
 
 if __name__ == '__main__':
