@@ -36,7 +36,6 @@ def make_detector(
 )->nn.Module:
     "A detector of the registry; `ParameterError` names what exists."
     build, changes = DETECTORS[one_of('detector', name, DETECTORS)]
-    if wrong := [k for k in settings if k in changes]: raise ParameterError(f'{name} is made by its {wrong[0]}; choose another of: {", ".join(DETECTORS)}')
     try: model = build(preset, **changes | {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
     except TypeError as e: raise ParameterError(f'{name}: a setting does not fit ({e})') from e
     model.recipe = dict(name=name, preset=preset, settings=settings) # how to build it again
