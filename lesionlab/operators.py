@@ -16,11 +16,14 @@ from torch import Tensor, nn
 VIEWS = ('axial', 'coronal', 'sagittal')
 
 def acs_split(
-    channels:int, # output channels of the layer, or of one of its groups
-)->tuple:         # (axial, coronal, sagittal) channels
-    "How ACS shares out channels: 8:1:1 (VLD, sec. 2.1)."
-    small = max(1, channels // 10)
-    coronal, sagittal = (small if channels > 1 else 0), (small if channels > 2 else 0)
+    channels:int,    # output channels of the layer, or of one of its groups
+    split=(8, 1, 1), # axial : coronal : sagittal, the paper's
+)->tuple:            # (axial, coronal, sagittal) channels
+    "How ACS shares out channels (VLD, sec. 2.1); the axial view gets what is left over."
+    if len(split) != 3 or min(split) <= 0: raise ValueError(f'an ACS split is three numbers above 0, not {split}')
+    share = [max(1, int(channels * s / sum(split))) for s in split[1:]]
+    coronal = min(share[0], channels - 1)
+    sagittal = min(share[1], channels - 1 - coronal)
     return channels - coronal - sagittal, coronal, sagittal
 
 # %% ../nbs/19_operators.ipynb #operators09
@@ -114,13 +117,14 @@ class ACSConv3d(nn.Module):
         stride=1,          # one number or (z, y, x)
         padding=0,         # one number, (z, y, x), 'valid' or 'same'
         dilation=1,        # of the 2D kernel, one number or (height, width)
-        groups:int=1,      # split 8:1:1 inside each group; a depthwise layer across its groups
+        groups:int=1,      # split inside each group; a depthwise layer across its groups
         bias:bool=True,
         padding_mode='zeros', # or reflect, replicate, circular
         device=None, dtype=None,
+        split=(8, 1, 1),   # of the output channels, as in `acs_split`
     ):
         super().__init__()
-        self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, padding_mode
+        self.in_channels, self.out_channels, self.groups, self.padding_mode, self.split = in_channels, out_channels, groups, padding_mode, tuple(split)
         self.kernel_size, self.dilation, self.stride = plane(kernel_size, 'kernel_size'), plane(dilation, 'dilation'), volume_numbers(stride, 'stride')
         if not all(k % 2 for k in self.kernel_size): raise ValueError(f'ACS needs odd kernels, got {self.kernel_size}')
         high, wide = (d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation))
@@ -139,7 +143,7 @@ class ACSConv3d(nn.Module):
         x, padding = pad_by_mode(input, self.padding, self.padding_mode)
         if self.groups == 1: return torch.cat(self._views(x, padding), 1)
         if self.groups in (self.in_channels, self.out_channels): return torch.cat(self._depthwise(x, padding), 1)
-        parts = [self._grouped(x, padding, view) for view in range(3) if acs_split(self.out_channels // self.groups)[view]]
+        parts = [self._grouped(x, padding, view) for view in range(3) if acs_split(self.out_channels // self.groups, self.split)[view]]
         return torch.cat(parts, 2).flatten(1, 2)
 
 # %% ../nbs/19_operators.ipynb #operators16
@@ -162,7 +166,7 @@ def _small_views(self:ACSConv3d, x, weights, padding):
 @patch
 def _views(self:ACSConv3d, x, padding):
     "The views of a layer without groups."
-    sizes = [n for n in acs_split(self.out_channels) if n]
+    sizes = [n for n in acs_split(self.out_channels, self.split) if n]
     weights, biases = self.weight.split(sizes), [None] * 3 if self.bias is None else self.bias.split(sizes)
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if len(sizes) < 3 or sizes[1] > 8 or self.in_channels < 8 or self.stride != (1, 1, 1) or x.device.type != 'cpu' or traced: # products would not pay
@@ -174,7 +178,7 @@ def _views(self:ACSConv3d, x, padding):
 @patch
 def _depthwise(self:ACSConv3d, x, padding):
     "The views of a depthwise layer: groups are shared out."
-    sizes = [n for n in acs_split(self.groups) if n]
+    sizes = [n for n in acs_split(self.groups, self.split) if n]
     def share(v, size): return [None] * 3 if v is None else v.split([n * size // self.groups for n in sizes], 1 if v is x else 0)
     parts = zip(share(x, self.in_channels), share(self.weight, self.out_channels), share(self.bias, self.out_channels), sizes)
     return [self._view(x, view, w, b, padding, n) for view, (x, w, b, n) in enumerate(parts)]
@@ -183,7 +187,7 @@ def _depthwise(self:ACSConv3d, x, padding):
 @patch
 def _grouped(self:ACSConv3d, x, padding, view):
     "One view of every group, (B, groups, n, D, H, W)."
-    sizes = acs_split(self.out_channels // self.groups)
+    sizes = acs_split(self.out_channels // self.groups, self.split)
     part = slice(sum(sizes[:view]), sum(sizes[:view+1]))
     def own(v): return None if v is None else v.unflatten(0, (self.groups, -1))[:, part].flatten(0, 1)
     return self._view(x, view, own(self.weight), own(self.bias), padding, self.groups).unflatten(1, (self.groups, -1))

@@ -17,6 +17,7 @@ from .boxes import box_center, box_size
 from .core import one_of
 from .fast import FastTrunk, folded_weights
 from .heatmaps import cells_around, center_cells, focal_loss, heatmap, peaks
+from .operators import ACSConv3d, acs_split
 from .p3dc import KINDS, convert
 from .surface_points import points_loss, points_to_boxes, refine, sphere_points, triplet_loss
 
@@ -29,6 +30,7 @@ class VLDSettings:
     backbone:str = 'acs'      # pseudo-3D kind of block 3 and of the heads: acs, i3d, st3d or slicewise
     points:str = 'spr'        # spr: eq. 6; drp: eq. 6 without the triplet; none: CenterNet's size and offset
     n_points:int = 16         # surface points a lesion
+    split:tuple = (8, 1, 1)   # how ACS layers share out their channels: axial, coronal, sagittal
     channels:int = 1          # of the input; more for the phases of a dynamic CT
     growth:int = 32           # channels that a layer of the trunk adds
     first:int = 64            # channels of the trunk's first convolution
@@ -80,6 +82,9 @@ class VLD(nn.Module):
         if s.points == 'spr': extent['features'] = s.features
         self.extent = Head(s.backbone, s.fpn, s.head, extent)
         self.depth_margin = self.trunk.depth_margin + (s.backbone != 'slicewise') # slices that an output sees to either side
+        acs_split(10, s.split) # three numbers above 0
+        for layer in self.modules():
+            if isinstance(layer, ACSConv3d): layer.split = tuple(s.split)
         self._start()
 
     def _start(self):
