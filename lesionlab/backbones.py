@@ -29,7 +29,7 @@ LATERALS = ('blocks', 'transitions') # where the pyramid takes the first two map
 
 # %% ../nbs/21_backbones.ipynb #backbone08bx
 class Trunk(nn.Module):
-    "DenseNet whose blocks 1 and 2 are slice-wise and whose block 3 is pseudo 3D."
+    "DenseNet whose blocks 1 and 2 are slice-wise and whose block 3 is pseudo 3D, as is block 4 where it is kept."
     def __init__(self,
         kind='acs',        # of block 3, one of `p3dc.KINDS`
         channels=1, growth=32, first=64, blocks=(6, 12, 24), # as in `densenet2d`
@@ -41,14 +41,18 @@ class Trunk(nn.Module):
     ):
         super().__init__()
         one_of('laterals', laterals, LATERALS)
-        net = convert(net or densenet2d(channels, growth, first, blocks), {'denseblock3.*': kind, '*': front}, slices=False, depth_stride='conv0' if depth_stride > 1 else ())
-        self.stem = net[:list(net._modules).index('denseblock1')]
-        self.block1, self.transition1, self.block2, self.transition2, self.block3 = list(net)[-5:]
+        if len(blocks) not in (3, 4): raise ValueError(f'a trunk has three blocks or four, not {len(blocks)}')
+        net = convert(net or densenet2d(channels, growth, first, blocks), {'denseblock[34].*': kind, '*': front}, slices=False, depth_stride='conv0' if depth_stride > 1 else ())
+        names = list(net._modules)
+        self.stem = net[:names.index('denseblock1')]
+        for name in names[names.index('denseblock1'):]: setattr(self, name.removeprefix('dense'), net._modules[name]) # block1, transition1, ...
+        self.transition3, self.block4 = getattr(self, 'transition3', None), getattr(self, 'block4', None)
         self.slices, self.laterals, self.front_kind, self.stride = slices if front == 'slicewise' else None, laterals, front, (depth_stride, 4, 4)
         out = [first]
         for n in blocks: out.append((out[-1] if len(out) == 1 else out[-1] // 2) + n * growth)
-        self.channels = (*(c // 2 if laterals == 'transitions' else c for c in out[1:3]), out[3]) # of the three outputs
-        self.depth_margin = (blocks[2] if kind != 'slicewise' else 0) * depth_stride + (0 if front == 'slicewise' else 3 + depth_stride * sum(blocks[:2])) # slices that an output sees to either side
+        self.channels = (*(c // 2 if laterals == 'transitions' else c for c in out[1:-1]), out[-1]) # of the outputs
+        self.divisor = 4 * 2**(len(blocks) - 1) # what height and width must be multiples of
+        self.depth_margin = (sum(blocks[2:]) if kind != 'slicewise' else 0) * depth_stride + (0 if front == 'slicewise' else 3 + depth_stride * sum(blocks[:2])) # slices that an output sees to either side
 
     def front(self, x):
         "Blocks 1 and 2."
@@ -62,12 +66,15 @@ class Trunk(nn.Module):
         return *outs, x
 
     def forward(self,
-        x:Tensor, # (B, C, D, H, W), H and W multiples of 16
-    ):            # three tensors (B, channels, D, H/s, W/s) with s = 4, 8, 16
-        if x.shape[3] % 16 or x.shape[4] % 16: raise ValueError(f'height and width must be multiples of 16, got {tuple(x.shape[3:])}')
+        x:Tensor, # (B, C, D, H, W), H and W multiples of `divisor`
+    ):            # a tensor (B, channels, D, H/s, W/s) a block from the second on, s = 4, 8, 16, 32
+        if x.shape[3] % self.divisor or x.shape[4] % self.divisor: raise ValueError(f'height and width must be multiples of {self.divisor}, got {tuple(x.shape[3:])}')
         if self.training or not self.slices: c1, c2, x = self.front(x)
         else: c1, c2, x = (torch.cat(parts, 2) for parts in zip(*[self.front(s) for s in x.split(self.slices, 2)]))
-        return c1, c2, self.block3(x)
+        x = self.block3(x)
+        if self.block4 is None: return c1, c2, x
+        y = self.transition3.conv(self.transition3.relu(self.transition3.norm(x)))
+        return c1, c2, x if self.laterals == 'blocks' else y, self.block4(self.transition3.pool(y))
 
 # %% ../nbs/21_backbones.ipynb #backbone15
 def enlarge_and_add(

@@ -78,8 +78,8 @@ class FastTrunk(nn.Module):
         if trunk.front_kind != 'slicewise': raise ValueError(f'the front end is {trunk.front_kind}; only a slice-wise one has a faster form')
         weight, bias = folded_weights(trunk.stem.conv0, trunk.stem.norm0)
         self.register_buffer('weight', weight.squeeze(2), persistent=False); self.register_buffer('bias', bias, persistent=False)
-        self.block1, self.block2, self.block3 = map(FastDenseBlock, (trunk.block1, trunk.block2, trunk.block3))
-        for i, t in enumerate((trunk.transition1, trunk.transition2), 1):
+        self.block1, self.block2, self.block3, self.block4 = (b and FastDenseBlock(b) for b in (trunk.block1, trunk.block2, trunk.block3, trunk.block4))
+        for i, t in enumerate(filter(None, (trunk.transition1, trunk.transition2, trunk.transition3)), 1):
             for name, v in zip(('scale', 'shift', 'mix'), (*(v.view(1, -1, 1, 1) for v in norm_scale(t.norm)), t.conv.weight.detach().squeeze(2))): self.register_buffer(f'{name}{i}', v, persistent=False)
         self.slices, self.laterals, self.channels, self.depth_margin = slices, trunk.laterals, trunk.channels, trunk.depth_margin
 
@@ -104,4 +104,8 @@ class FastTrunk(nn.Module):
         batch, stack = len(x), as_stack(x)
         some = self.slices * (16 if x.is_cuda else 1)
         c1, c2, x = (torch.cat(parts) for parts in zip(*[self.front(s) for s in stack.split(some)]))
-        return tuple(as_volume(c, batch) for c in (c1, c2, self.block3(x, batch)))
+        deep = (self.block3(x, batch),)
+        if self.block4:
+            c3, x = self.transition(*deep, self.scale3, self.shift3, self.mix3)
+            deep = c3, self.block4(x, batch)
+        return tuple(as_volume(c, batch) for c in (c1, c2, *deep))

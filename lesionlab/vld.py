@@ -9,7 +9,7 @@ __all__ = ['POINTS', 'STRIDE', 'WEIGHTS', 'NETS', 'VLDSettings', 'Head', 'VLD', 
 # %% ../nbs/30_vld.ipynb #vld03
 import copy
 from dataclasses import asdict, dataclass, replace
-import torch
+import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 from .backbones import FPN, Trunk
@@ -34,7 +34,7 @@ class VLDSettings:
     channels:int = 1          # of the input; more for the phases of a dynamic CT
     growth:int = 32           # channels that a layer of the trunk adds
     first:int = 64            # channels of the trunk's first convolution
-    blocks:tuple = (6, 12, 24) # layers of the trunk's blocks
+    blocks:tuple = (6, 12, 24) # layers of the trunk's blocks; a fourth, 16 in DenseNet-121, keeps block 4, which the paper takes off
     fpn:int = 512             # channels of the deep feature
     laterals:str = 'blocks'   # where the pyramid takes its maps, behind the blocks or the transitions; the text leaves it open
     smooth:bool = False       # one more 1 x 1 x 1 convolution behind the pyramid
@@ -76,6 +76,7 @@ class VLD(nn.Module):
         s = self.settings = settings
         one_of('backbone', s.backbone, KINDS); one_of('points', s.points, POINTS)
         self.trunk = Trunk(s.backbone, s.channels, s.growth, s.first, s.blocks, laterals=s.laterals)
+        self.divisor = (1, self.trunk.divisor, self.trunk.divisor)
         self.fpn = FPN(self.trunk.channels, s.fpn, s.smooth)
         self.center = Head(s.backbone, s.fpn, s.head, dict(heat=1))
         extent = dict(size=3, offset=3) if s.points == 'none' else dict(points=3 * s.n_points, refine=3)
@@ -98,6 +99,9 @@ class VLD(nn.Module):
     def forward(self,
         x:Tensor, # (B, C, D, H, W) in 0..1, H and W multiples of 16
     )->dict:      # maps (B, channels, D, H/4, W/4) by name; point features only in training
+        if any(spare := [-k % self.divisor[1] for k in x.shape[:2:-1]]) and self.divisor[1] > 16: # crops are multiples of 16, which are too few for block 4
+            maps = self(F.pad(x, (0, spare[0], 0, spare[1])))
+            return {k: m[..., :x.shape[3] // 4, :x.shape[4] // 4] for k, m in maps.items()}
         deep = self.fpn(self.trunk(x)).contiguous(memory_format=torch.channels_last_3d) # the layout in which the heads are fastest on a CPU
         return self.center(deep) | self.extent(deep, () if self.training else ('features',))
 
