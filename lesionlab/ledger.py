@@ -27,6 +27,7 @@ def _origin(part, known):
 
 def _is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
 
+# %% ../nbs/67_ledger.ipynb #ledger05b
 class Measured:
     "Figures of a folder of JSON files, and the ledger of those that were asked for."
     def __init__(self,

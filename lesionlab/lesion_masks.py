@@ -117,6 +117,7 @@ def rows_of(
         if over.max() > .1: out[int(over.argmax())].append(dict(row, overlap=float(over.max())))
     return [sorted(rows, key=lambda r: -r['overlap']) for rows in out]
 
+# %% ../nbs/07b_lesion_masks.ipynb #lmask10b
 def lesion_tags(
     case:Case,
 )->list: # a set of tags for each of its boxes; empty where nothing is known

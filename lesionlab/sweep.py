@@ -38,6 +38,7 @@ def command_line(
         return f'{"-r" if isinstance(v, str) and not re.match("[A-Za-z_./]", v) or v in ("True", "False", "None") else "-p"} {k} {shlex.quote(str(v))}'
     return ' '.join(['papermill', f'{Path(notebook).parent.name}/{Path(notebook).name}', 'OUT.ipynb', *(option(k, v) for k, v in changed.items())])
 
+# %% ../nbs/66_sweep.ipynb #sweep05b
 def _value(name, kind, text):
     "A text as a value of the annotated type."
     def literal(t, *types): # [1, 2] or 1, 2 is a list

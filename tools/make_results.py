@@ -1,4 +1,4 @@
-"Write docs/results.md, its ledger and the README's short form from docs/measured: no number there is typed."
+"Write docs/results.md, its ledger and the README's short form from docs/measured, so that no measured figure is typed."
 import re
 from pathlib import Path
 
