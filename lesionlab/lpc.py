@@ -7,6 +7,7 @@ __all__ = ['VIEWS', 'KINDS', 'SIZES', 'Patches', 'cut_views', 'cut_cubes', 'LPCS
            'score_lpc', 'in_sample', 'out_of_fold']
 
 # %% ../nbs/51_lpc.ipynb #lpc03
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 import numpy as np, torch, torch.nn.functional as F
 from monai.networks.nets import ResNet
@@ -204,10 +205,12 @@ def out_of_fold(
     folds = min(folds, len(groups))
     order = sorted(np.random.default_rng(seed).permutation(groups), key=lambda g: g not in bare) # patients with negatives are few: dealt out first
     part = dict(zip(order, np.arange(len(groups)) % folds))
-    of, scores = np.array([part.get(g, -1) for g in samples.group]), np.zeros((folds, len(samples.x)))
-    for k in range(folds):
-        model = build()
-        train_lpc(model, replace(samples, label=torch.where(torch.from_numpy(of == k), torch.nan, samples.label.float())), seed=seed + k, **options)
-        scores[k] = score_lpc(model, samples)
+    of, models = np.array([part.get(g, -1) for g in samples.group]), [build() for _ in range(folds)]
+    def scored(k):
+        train_lpc(models[k], replace(samples, label=torch.where(torch.from_numpy(of == k), torch.nan, samples.label.float())), seed=seed + k, **options)
+        return score_lpc(models[k], samples)
+    at_once = 1 if torch.cuda.is_available() else min(folds, torch.get_num_threads())
+    cores = max(1, torch.get_num_threads() // at_once)
+    with ThreadPoolExecutor(at_once, initializer=lambda: torch.set_num_threads(cores)) as pool: scores = np.stack([*pool.map(scored, range(folds))]) # nets so small don't fill several cores
     mine = (of >= 0) & ~torch.isnan(samples.label).numpy()
     return np.where(mine, scores[of, np.arange(len(of))], scores.mean(0))

@@ -7,6 +7,7 @@ __all__ = ['LABEL', 'ZOOM', 'SHIFT', 'labels_of_marks', 'labels_of_harvest', 'la
            'descend', 'train_slices', 'propose', 'slices_as_read', 'box_slices_of', 'cut_proposals']
 
 # %% ../nbs/53_rounds.ipynb #rounds03
+import tempfile
 from dataclasses import replace
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import nn
@@ -20,6 +21,8 @@ from .grids import scale_boxes
 from .harvest import Harvest, off_lesions
 from .inference import inside, predict_maps
 from .lpc import LPC, Samples
+from .training import Trainer, TrainingSettings
+from .training import Trainer, TrainingSettings
 
 # %% ../nbs/53_rounds.ipynb #rounds05
 LABEL = ['volume', 'z', 'y1', 'x1', 'y2', 'x2', 'hard'] # a box on a slice, voxels of the volume as read; hard: no lesion, though it looks like one
@@ -135,38 +138,39 @@ def _deep(boxes, shape, z):
     return torch.cat([column, boxes[:, :2].clamp(min=0), column + 1, torch.minimum(boxes[:, 2:], size)], 1), ((middle >= 0) & (middle < size)).all(1)
 
 # %% ../nbs/53_rounds.ipynb #rounds07
+class _Middle(nn.Module):
+    "A detector of slices that learns from the middle slice of each sample alone."
+    def __init__(self, model:nn.Module, context:int):
+        super().__init__()
+        self.model, self.context = model, context
+
+    def forward(self, x):
+        z, m = self.context, self.model.depth_margin
+        return self.model.middle(x[:, :, z-m:z+m+1])
+
+    def loss(self, maps, batch): return self.model.loss(maps, dict(batch, slices=[[self.context]] * len(batch['boxes'])))
+
 def descend(
-    model:nn.Module,
-    samples:Dataset, # of dicts with `image`, `boxes` and `hard_negatives`
-    loss,            # function of a batch (`image` a tensor, the others lists) and the share of the training that is done: losses by name, `total` among them
+    model:nn.Module, # with `loss`
+    samples:Dataset, # of dicts with `image`, `boxes` and `hard_negatives`, seeded by `samples.seed`
     steps:int,       # training stops by steps, never by the clock
-    batch:int,
+    batch:int,       # samples a step
     rate=2e-3,       # Adam's; divided by 10 for the last third
-)->list:             # loss of each step
+    folder=None,     # for the checkpoint, from which a training that was stopped goes on; it stays until the caller has kept the weights
+)->list:             # mean losses of parts of the training, 20 at most
     "Teach a detector its labelled samples."
-    device, history = next(model.parameters()).device, []
-    adam = torch.optim.Adam(model.parameters(), rate)
-    model.train()
-    for step in tqdm(range(steps), desc='proposals', leave=False):
-        if step == int(.67 * steps): adam.param_groups[0]['lr'] /= 10
-        rows = [samples[(step * batch + k) % len(samples)] for k in range(batch)]
-        losses = loss(dict(image=torch.stack([r['image'] for r in rows]).to(device), **{k: [r[k].to(device) for r in rows] for k in ('boxes', 'hard_negatives')}), step / steps)
-        adam.zero_grad(); losses['total'].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 10.)
-        adam.step()
-        history.append(losses['total'].item())
-    model.eval()
-    return history
+    settings = TrainingSettings(steps, batch, rate, decay_at=.67, every=max(1, -(-steps // 20)), replicas=1 if batch % 2 else 2)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = Trainer(model, samples, [], folder or scratch, settings, identity=dict(seed=samples.seed))
+        return [h['total'] for h in trainer.resume().train()]
 
 def train_slices(
     model:nn.Module, # a detector of slices, with `middle`
     samples:LabelledSlices,
-    steps=600, batch=8, rate=2e-3, # as in `descend`
-)->list:                           # loss of each step
+    steps=600, batch=8, rate=2e-3, folder=None, # as in `descend`
+)->list:                                        # as of `descend`
     "Teach a slice-wise detector its labelled slices."
-    z, m = samples.context, model.depth_margin
-    def loss(b, done): return model.loss(model.middle(b['image'][:, :, z-m:z+m+1]), dict(b, slices=[[z]] * len(b['image']), progress=done))
-    return descend(model, samples, loss, steps, batch, rate)
+    return descend(_Middle(model, samples.context), samples, steps, batch, rate, folder)
 
 # %% ../nbs/53_rounds.ipynb #rounds09
 @torch.no_grad()

@@ -93,10 +93,10 @@ class LabelledVolumes(Dataset):
 def train_volumes(
     model:nn.Module,          # a detector of volumes
     samples:LabelledVolumes,
-    steps=900, batch=2, rate=2e-3, # as in `rounds.descend`
-)->list:                      # loss of each step
+    steps=900, batch=2, rate=2e-3, folder=None, # as in `rounds.descend`
+)->list:                      # as of `rounds.descend`
     "Teach a volumetric detector its labelled volumes."
-    return descend(model, samples, lambda b, done: model.loss(model(b['image']), dict(b, progress=done)), steps, batch, rate)
+    return descend(model, samples, steps, batch, rate, folder)
 
 @torch.no_grad()
 def propose_volumes(
