@@ -32,10 +32,11 @@ class Preprocessing:
     silhouette:bool = False     # control: the net sees where the body is, and nothing inside
 
     def image(self,
-        array, # (D, H, W) HU on the net's grid, numpy array or tensor
-    )->Tensor: # (1, D, H, W) float32 in 0..1
+        array, # (D, H, W) HU on the net's grid, or (C, D, H, W) of C phases, numpy array or tensor
+    )->Tensor: # (1, D, H, W) or (C, D, H, W) float32 in 0..1
         "HU as the net's input."
-        x = torch.as_tensor(np.asarray(array, np.float32))[None]
+        x = torch.as_tensor(np.asarray(array, np.float32))
+        if x.dim() == 3: x = x[None]
         return (x > -500).float() if self.silhouette else window_hu(x, self.window)
 
 # %% ../nbs/08_crops.ipynb #crops07
@@ -43,13 +44,16 @@ class Preprocessing:
 class Prepared:
     "A case on the net's grid."
     case:Case
-    array:np.ndarray   # (D, H, W) int16 HU on the grid
+    array:np.ndarray   # (D, H, W) int16 HU on the grid; (C, D, H, W) of C phases
     boxes:Tensor       # (N, 6) voxels of the grid
     shape:tuple        # (3,) of the volume, its axes as in LPS
     spacing:tuple      # (3,) z y x, mm, of the same
     hard:Tensor        # (M, 6) hard negatives, voxels of the grid
     labels:np.ndarray = None # (D, H, W) int16: k + 1 in lesion k; only for nets that learn masks
     tags:Tensor = None # (N, T) 1, 0, or nan where unknown; the same
+
+    @property
+    def grid(self): return self.array.shape[-3:] # (3,) z y x, voxels
 
 def prepare(
     case:Case,
@@ -65,12 +69,13 @@ def prepare(
         check_inside(torch.cat([case.boxes, case.hard]), grid.shape, f'{case.path}')
         array = np.load(kept, mmap_mode='r')
     else:
-        volume = to_lps(case.read(cache))
-        array = resample(volume, spacing).array
-        if kept and array is not volume.array: array = np.load(save_array(array, kept), mmap_mode='r') # outside memory
-    boxes, hard = (scale_boxes(b if upright is grid else carry_boxes(b, grid, upright), upright.shape, array.shape) for b in (case.boxes, case.hard))
+        volumes = [to_lps(v) for v in case.channels(cache)]
+        arrays = [resample(v, spacing).array for v in volumes]
+        array = np.stack(arrays) if arrays[1:] else arrays[0]
+        if kept and array is not volumes[0].array: array = np.load(save_array(array, kept), mmap_mode='r') # outside memory
+    boxes, hard = (scale_boxes(b if upright is grid else carry_boxes(b, grid, upright), upright.shape, array.shape[-3:]) for b in (case.boxes, case.hard))
     ready = Prepared(case, array, boxes, upright.shape, upright.spacing, hard)
-    return ready if tags is None else replace(ready, labels=_labels(case, array.shape, spacing, cache), tags=tag_table(case, tags))
+    return ready if tags is None else replace(ready, labels=_labels(case, ready.grid, spacing, cache), tags=tag_table(case, tags))
 
 def _labels(case, shape, spacing, cache):
     "Which voxels of the grid are of which lesion, by the nearest voxel of the volume; kept as the volume is."
@@ -89,7 +94,7 @@ def _nearest(old, new):
 
 def _key(case, spacing):
     "Digest of the case's files, its part of them, and the grid."
-    return hashlib.sha1(repr((digest(case.files()), case.window, tuple(spacing))).encode()).hexdigest()[:12]
+    return hashlib.sha1(repr((digest(case.files()), case.window, tuple(spacing), *case.phases)).encode()).hexdigest()[:12]
 
 # %% ../nbs/08_crops.ipynb #crops07b
 def prepare_all(
@@ -119,16 +124,16 @@ def prepare_splits(
 
 # %% ../nbs/08_crops.ipynb #crops11
 def crop(
-    array:np.ndarray, # (D, H, W) HU
+    array:np.ndarray, # (D, H, W) HU, or (C, D, H, W)
     boxes:Tensor,     # (N, 6) voxels of `array`
     corner,           # (3,) z y x, first voxel, may be negative
     size,             # (3,) voxels to take
     shape,            # (3,) voxels to bring them to
-):                    # (D', H', W') float32 HU, (M, 6) boxes in it
+):                    # (D', H', W') float32 HU, or (C, D', H', W'); (M, 6) boxes in it
     "Cut a part, with air beyond the edge, and bring it to `shape`; its lesions with it."
     corner, size = np.asarray(corner, int), np.asarray(size, int)
-    part = cut(Volume(array, (1., 1, 1)), corner, corner + size).array
-    return resize(part, shape), _cropped(boxes, corner, size, shape)
+    def of(a): return resize(cut(Volume(a, (1., 1, 1)), corner, corner + size).array, shape)
+    return of(array) if array.ndim == 3 else np.stack([of(a) for a in array]), _cropped(boxes, corner, size, shape)
 
 def _cropped(boxes, corner, size, shape):
     "What `crop` makes of the boxes."
@@ -155,7 +160,7 @@ def suit_crop(
     largest,        # (3,) z y x, voxels; where more would be needed, this is the crop
 )->tuple:           # (3,) z y x, voxels, multiples of 1, 16, 16
     "Twice the extent of nine in ten lesions along each axis, but no more than nineteen in twenty volumes have."
-    volume = np.percentile([p.array.shape for p in prepared], 95, axis=0)
+    volume = np.percentile([p.grid for p in prepared], 95, axis=0)
     lesion = np.percentile(np.concatenate([box_size(p.boxes).numpy() for p in prepared if len(p.boxes)]), 90, axis=0)
     wanted, step = np.minimum(2 * lesion, volume), np.array((1, 16, 16))
     shape = np.minimum(np.maximum(np.ceil(wanted / step), 1), np.ceil(volume / step)) * step
@@ -181,30 +186,30 @@ class Augmentation:
     noise:float = 5.          # deviation of added noise in HU, up to this
 
 def turn(
-    hu,           # (D, H, W) HU, in-plane spacing equal along both axes
+    hu,           # (D, H, W) or (C, D, H, W) HU, in-plane spacing equal along both axes
     boxes:Tensor, # (N, 6) voxels
     degrees:float,
     mode='bilinear',
 ):                # the same, turned in the plane about the middle; at the corners the border goes on
     "Turn a crop; a lesion's new box is that of the ellipsoid in its old one."
-    (h, w), a = hu.shape[1:], np.deg2rad(degrees)
+    (h, w), a = hu.shape[-2:], np.deg2rad(degrees)
     c, s = float(np.cos(a)), float(np.sin(a))
     theta = torch.tensor([[c, -s * h / w, 0], [s * w / h, c, 0]], dtype=torch.float32)[None]
-    image, grid = torch.as_tensor(np.ascontiguousarray(hu, np.float32))[None], F.affine_grid(theta, (1, 1, h, w), False)
-    hu = F.grid_sample(image, grid, mode, 'border', align_corners=False)[0].numpy()
+    image, grid = torch.as_tensor(np.ascontiguousarray(hu, np.float32)).flatten(0, -3)[None], F.affine_grid(theta, (1, 1, h, w), False)
+    hu = F.grid_sample(image, grid, mode, 'border', align_corners=False)[0].view(hu.shape).numpy()
     middle, half = box_center(boxes), box_size(boxes) / 2
     y, x = middle[:, 1] - h / 2, middle[:, 2] - w / 2
     middle = torch.stack([middle[:, 0], c * y - s * x + h / 2, s * y + c * x + w / 2], 1)
     half = torch.stack([half[:, 0], (c * half[:, 1]).hypot(s * half[:, 2]), (s * half[:, 1]).hypot(c * half[:, 2])], 1)
-    return hu, _clip(torch.cat([middle - half, middle + half], 1), hu.shape)
+    return hu, _clip(torch.cat([middle - half, middle + half], 1), hu.shape[-3:])
 
 def augment(rng, hu, boxes, a:Augmentation, mode='bilinear'):
     "Turn and flip a crop with its boxes and change its HU."
-    size = torch.tensor(hu.shape, dtype=torch.float32)
+    size = torch.tensor(hu.shape[-3:], dtype=torch.float32)
     if a.turn: hu, boxes = turn(hu, boxes, rng.uniform(-a.turn, a.turn), mode)
     for axis in range(3):
         if not (a.flip and rng.random() < .5): continue
-        hu, boxes = np.flip(hu, axis), boxes.clone()
+        hu, boxes = np.flip(hu, axis - 3), boxes.clone()
         boxes[:, [axis, axis + 3]] = size[axis] - boxes[:, [axis + 3, axis]]
     hu = hu * rng.uniform(1 - a.scale, 1 + a.scale) + rng.uniform(-a.shift, a.shift)
     return hu + rng.uniform(0, a.noise) * rng.standard_normal(hu.shape, dtype=np.float32), boxes
@@ -251,7 +256,7 @@ class TrainingCrops(Dataset):
         else: k = rng.integers(len(self.prepared))
         p, zoom = self.prepared[k], (1 + a.zoom * rng.uniform(-1, 1)) * (1 + a.stretch * rng.uniform(-1, 1, 3)) if a else 1
         size = np.maximum(1, np.rint(np.array(self.shape) / zoom)).astype(int)
-        corner = _corner(rng, p.array.shape, size, box)
+        corner = _corner(rng, p.grid, size, box)
         hu, boxes = crop(p.array, p.boxes, corner, size, self.shape)
         hard, labels, which = _cropped(p.hard, corner, size, self.shape), _crop_labels(p, corner, size, self.shape), []
         if labels is not None: which = [j for j, b in enumerate(p.boxes) if len(_cropped(b[None], corner, size, self.shape))]
@@ -280,8 +285,8 @@ class FixedCrops(Dataset):
 
     def __getitem__(self, i):
         p, size = self.prepared[i], np.array(self.shape)
-        middle = box_center(p.boxes[:1])[0].numpy() if len(p.boxes) else np.array(p.array.shape) / 2
-        low, high = np.minimum(0, p.array.shape - size), np.maximum(0, p.array.shape - size)
+        middle = box_center(p.boxes[:1])[0].numpy() if len(p.boxes) else np.array(p.grid) / 2
+        low, high = np.minimum(0, p.grid - size), np.maximum(0, p.grid - size)
         corner = np.clip(np.floor(middle - size / 2), low, high).astype(int)
         hu, boxes = crop(p.array, p.boxes, corner, size, size)
         return dict(image=self.preprocessing.image(hu), boxes=boxes, hard_negatives=_cropped(p.hard, corner, size, size), **_described(p, _crop_labels(p, corner, size, size), [j for j, b in enumerate(p.boxes) if len(_cropped(b[None], corner, size, size))]))

@@ -51,24 +51,33 @@ def _deeplesion(root, table):
 
 # %% ../nbs/07_dataset.ipynb #dataset09
 def _decathlon(root, table):
-    "Cases of the Medical Segmentation Decathlon's layout."
+    "Cases of the Medical Segmentation Decathlon's layout; a file of several modalities is a CT of several phases."
     data = load_json(root/'dataset.json')
-    pairs = [e for key in ('training', 'validation') for e in data.get(key, []) if isinstance(e, dict)]
-    if table is None and any('box' in e for e in pairs): table = read_annotations(root/'dataset.json', Geometry([Case(stem(e['image']), root/e['image']) for e in pairs]))
+    names = [str(m).removeprefix('CT ') for m in (data.get('modality') or {}).values()]
+    phases = tuple(zip(names, range(len(names)))) if len(names) > 1 else ()
+    pairs = _pairs(root, data)
+    if table is None and any('box' in e for _, e in pairs): table = read_annotations(root/'dataset.json', Geometry([Case(stem(e['image']), root/e['image'], phases=phases) for _, e in pairs]))
     cases = []
-    for pair in pairs:
-        image, patient, split = root/pair['image'], '', ''
+    for split, pair in pairs:
+        image, patient = root/pair['image'], ''
         name = stem(image)
         rows = None if table is None else table[table.volume == name]
-        if table is None: boxes = _mask_boxes(image, root/pair['label'])
+        if table is None: boxes = _mask_boxes(image, root/pair['label'], phases)
         elif len(rows): boxes, patient, split = lesions_of(table, name).boxes, *rows[['patient', 'split']].iloc[0]
         else: continue # never looked at
-        cases.append(Case(name, image, boxes, patient or name, split, described=rows, mask=root/pair['label'] if table is None else None))
+        cases.append(Case(name, image, boxes, patient or name, split, described=rows, mask=root/pair['label'] if table is None else None, phases=phases))
     return cases
 
-def _mask_boxes(image, label):
+def _pairs(root, data):
+    "Each labelled image's split and entry; splits where the file names volumes to validate and, with labels beside them, to test with."
+    train, validation = ([e for e in data.get(k, []) if isinstance(e, dict)] for k in ('training', 'validation'))
+    test = [dict(image=e, label=f'labelsTs/{Path(e).name}') for e in data.get('test', []) if isinstance(e, str) and (root/'labelsTs'/Path(e).name).exists()]
+    if validation and test: return [(s, e) for s, part in zip(SPLITS, (train, validation, test)) for e in part]
+    return [('', e) for e in train + validation]
+
+def _mask_boxes(image, label, phases=()):
     "Boxes of a mask that must have its image's shape."
-    ours, theirs = read_geometry(image).shape, read_geometry(label).shape
+    ours, theirs = read_geometry(image, bool(phases)).shape, read_geometry(label).shape
     if ours != theirs: raise DataError(f'{label}: is {theirs} voxels, but its image is {ours} (z y x)')
     return from_mask(read_image(label).array).boxes
 

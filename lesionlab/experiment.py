@@ -13,15 +13,16 @@ import pandas as pd
 from torch import nn
 from . import viz
 from .annotations import SPACING, Lesions, annotation_table, lesions_of, load_table, save_table, to_rows
-from .core import DataError, load_json, one_of, resolve
+from .core import DataError, ParameterError, load_json, one_of, resolve
 from .crops import Preprocessing, prepare_splits, suit_crop, typical_size
 from .cuts import cut_off_centre, shape_tells, suit_grid
 from .dataset import find_cases, split_cases
-from .detectors import describes, make_detector
+from .detectors import describes, make_detector, sees_phases
 from .evaluation import FPS, froc, match
 from .harvest import load_harvest
 from .inference import predict_cases
 from .lesion_masks import tag_names
+from .phases import choose_phases
 from .volume_rounds import deepened, hard_negatives
 
 # %% ../nbs/65_experiment.ipynb #exper05
@@ -38,6 +39,9 @@ class LearningData:
 
     @property
     def test(self): return [r.case for r in self.ready['test']]
+
+    @property
+    def phases(self): return [n for n, _ in self.ready['train'][0].case.phases] # those that the net sees as channels; none of a CT of one volume
 
     def summary(self)->pd.DataFrame: # a row a split
         "How many volumes, patients and lesions there are."
@@ -58,9 +62,10 @@ def read_learning_data(
     cache=None,        # folder for decoded and resampled volumes
     set_aside=False,   # go on without volumes that can't be read
     describe=False,    # with masks and tags of the lesions (`detectors.describes`)
+    phases=(),         # of a dynamic CT, that the net sees as channels; none: all that there are
 )->LearningData:
     "Read, split and prepare the data of a training; `DataError` names what is wrong with it."
-    cases = find_cases(data_root, annotations)
+    cases = choose_phases(find_cases(data_root, annotations), phases)
     tells = shape_tells(cases)
     splits = split_cases(cases, seed, fold=fold)
     if harvest: splits['train'] = with_harvest(splits['train'], harvest, {c.name for s in ('validation', 'test') for c in splits[s]})
@@ -75,8 +80,13 @@ def detector_for(
     data:LearningData,
     name, preset, **settings, # as in `detectors.make_detector`
 )->nn.Module:
-    "A detector that begins with the data's median lesion, and knows its tags if it learns them."
-    return make_detector(name, preset, **dict(start=typical_size(data.ready['train'])) | (dict(tags=data.tags) if describes(name) else {}) | settings)
+    "A detector that begins with the data's median lesion, sees its phases, and knows its tags if it learns them."
+    own = dict(start=typical_size(data.ready['train']))
+    if describes(name): own['tags'] = data.tags
+    if len(data.phases) > 1:
+        if not sees_phases(name): raise ParameterError(f'{name} sees one phase of a CT, but the data has {", ".join(data.phases)}; choose one with `phases`')
+        own['channels'] = len(data.phases)
+    return make_detector(name, preset, **own | settings)
 
 # %% ../nbs/65_experiment.ipynb #exper07
 def harvested_labels(

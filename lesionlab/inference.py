@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .annotations import Lesions, annotation_table, to_rows
 from .boxes import nms
+from .core import DataError
 from .crops import Preprocessing
 from .grids import carry_boxes, carry_points, resample, scale_boxes, to_lps
-from .phases import Phases
+from .phases import Phases, read_case
 from .volume import Volume
 
 # %% ../nbs/41_inference.ipynb #inferenc05
@@ -93,6 +94,8 @@ def predict(
 )->Lesions:                       # in voxels of `volume`, by falling score
     "The lesions of a volume."
     channels = list(volume.volumes.values()) if isinstance(volume, Phases) else [volume]
+    seen = getattr(model.settings, 'channels', 1)
+    if len(channels) != seen: raise DataError(f'{volume.name}: has {len(channels)} phase{"s" * (len(channels) > 1)}, but the net sees {seen}')
     volume, upright = channels[0], to_lps(channels[0])
     image = torch.cat([preprocessing.image(resample(to_lps(v), preprocessing.spacing).array) for v in channels])
     if fast and hasattr(model, 'fast'): model = model.fast()
@@ -121,6 +124,6 @@ def predict_cases(
     "The lesions of several volumes, with a progress bar."
     rows, lesions = [], {}
     for case in tqdm(cases, desc='predict'):
-        lesions[case.name] = predict(model, case.read(cache), preprocessing, **options)
+        lesions[case.name] = predict(model, read_case(case, cache), preprocessing, **options)
         if len(lesions[case.name]): rows += to_rows(lesions[case.name], case.name, source=model.recipe['name'], patient=case.patient, split=case.split)
     return annotation_table(rows), lesions

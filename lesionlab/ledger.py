@@ -61,6 +61,7 @@ class Measured:
         if not _is_number(value): raise DataError(f'{self.folder/(*self.start, *path)[0]}.json: {" / ".join(map(str, (*self.start, *path)[1:]))} is {value!r}, no number')
         ends = {k: self.look_up(*p)[0] for k, p in (('low', low), ('high', high)) if p}
         whole = (*self.start, *path)
+        ends = {k: v for k, v in ends.items() if v is not None} # withheld, as of too few patients
         if bad := [k for k, v in ends.items() if not _is_number(v)]: raise DataError(f'{self.folder/whole[0]}.json: the {bad[0]} end of {" / ".join(map(str, whole[1:]))} is no number')
         file = (self.folder/f'{whole[0]}.json').resolve()
         self.lines[whole] = self.lines.get(whole, {}) | dict(file=str(file.relative_to(repo_root()) if file.is_relative_to(repo_root()) else file), figure=' / '.join(map(str, whole[1:])), value=value, **ends, **{k: origin.get(k) for k in ORIGIN})

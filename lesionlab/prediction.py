@@ -18,6 +18,7 @@ from .crops import Preprocessing
 from .detectors import load_detector
 from .exchange import MM, lesion_table, to_coco, to_label_map, to_markups
 from .inference import predict
+from .phases import read_case
 from .report import write_report
 from .scans import PREDICTION, Case, find_scans, is_prediction
 from .volume import Volume, digest, to_world, write_image
@@ -85,9 +86,11 @@ def _one(case, model, preprocessing, out, weights_key, report, options):
     scores = _done(case, out/case.name, key, report)
     status = 'as before'
     if scores is None:
-        volume = case.read()
+        n = getattr(model.settings, 'channels', 1)
+        seen = read_case(replace(case, phases=tuple((f'phase {i + 1}', i) for i in range(n))) if n > 1 else case)
+        volume = seen if n == 1 else seen.volumes['phase 1']
         if reason := not_hu(volume): return dict(volume=case.name, status='passed over' if 'mask' in reason else 'failed', path=str(case.path), reason=f'{case.path}: {reason}')
-        lesions, status = predict(model, volume, preprocessing, **options), 'done'
+        lesions, status = predict(model, seen, preprocessing, **options), 'done'
         write_prediction(lesions, volume, out/case.name, dict(key=key, detector=model.recipe['name'], weights=weights_key), report, preprocessing.window)
         scores = lesions.scores
     return dict(volume=case.name, status=status, path=str(case.path), lesions=len(scores), best_score=round(float(scores.max()), 4) if len(scores) else None, seconds=round(time.time() - start, 1))
@@ -115,7 +118,7 @@ def _stale(folder):
 
 # %% ../nbs/62_predict.ipynb #predict10bx
 def predict_scans(
-    inputs,     # files and folders
+    inputs,     # files and folders; a net of several phases takes files of four dimensions, of these phases in this order
     weights,    # .safetensors of `detectors.save_detector`
     out,        # folder to write to
     report=True, # whether to write report.html for each volume

@@ -18,7 +18,7 @@ from .core import DataError
 from .dicom import Series, find_series, is_dicom, read_series
 from .formats import from_dl_info
 from .grids import cut, to_lps
-from .volume import Volume, digest, png_slices, read_geometry, read_image, read_png_series, stem
+from .volume import Volume, digest, png_slices, read_geometry, read_image, read_images_4d, read_png_series, stem
 
 # %% ../nbs/06d_scans.ipynb #scans05
 @dataclass(frozen=True)
@@ -37,13 +37,18 @@ class Case:
     hard:torch.Tensor = field(default_factory=lambda: torch.zeros(0, 6)) # (N, 6) hard negatives: they look like lesions, and are none
     described:pd.DataFrame = field(default=None, compare=False) # what annotations say of it: rows of boxes and RECIST marks, in voxels of the file
     mask:Path = None        # file of its lesions' voxels
+    phases:tuple = ()       # (name, place) in a 4D file of each volume that a net sees as a channel; `read` gives the first
 
     def read(self, cache=None)->Volume: # cache: folder for decoded PNG series
         "The volume; `DataError` if it can't be read or a box lies outside."
-        volume = replace(_read(self.path, self.spacing, self.slices, self.series, self.rows_first, cache, digest(self.files())), name=self.name)
+        volume = replace(_read(self.path, self.spacing, self.slices, self.series, self.rows_first, cache, digest(self.files()), self.phases[0][1] if self.phases else None), name=self.name)
         if self.window: volume = cut(volume, *self.window)
         check_inside(torch.cat([self.boxes, self.hard]), volume.shape, f'{self.path}')
         return volume
+
+    def channels(self, cache=None)->list: # cache: as in `read`
+        "The volumes of all its phases, or its one volume."
+        return [replace(self, phases=(p,)).read(cache) for p in self.phases] or [self.read(cache)]
 
     def header(self)->Volume: # its array is zeros that take no memory
         "The volume's grid, without decoding it."
@@ -52,7 +57,7 @@ class Case:
         elif self.path.is_dir():
             files = png_slices(self.path, *(self.slices or ()))
             grid = Volume(np.broadcast_to(np.int16(0), (len(files), *_plane(files[0]))), self.spacing)
-        else: grid = read_geometry(self.path)
+        else: grid = read_geometry(self.path, bool(self.phases))
         if self.rows_first: grid = to_lps(grid, flip=False)
         return replace(cut(grid, *self.window) if self.window else grid, name=self.name)
 
@@ -73,8 +78,15 @@ def _plane(png):
     if head[:8] != b'\x89PNG\r\n\x1a\n' or len(head) < 24: raise DataError(f'{png}: can\'t be read as an image, it is damaged or of another format')
     return int.from_bytes(head[20:24], 'big'), int.from_bytes(head[16:20], 'big')
 
-@lru_cache(maxsize=2) # the parts of one file come one after another
-def _read(path, spacing, slices, series, rows_first, cache, stamp): # stamp: a file that changed is read anew
+@lru_cache(maxsize=1) # the phases of one file come one after another
+def _phases(path, stamp): return read_images_4d(path)
+
+@lru_cache(maxsize=2) # and so do its parts
+def _read(path, spacing, slices, series, rows_first, cache, stamp, place): # stamp: a file that changed is read anew
+    if place is not None:
+        volumes = _phases(path, stamp)
+        if place >= len(volumes): raise DataError(f'{path}: has {len(volumes)} volumes, so there is no phase {place + 1}')
+        return volumes[place]
     if series: return read_series(series)
     if path.is_dir(): return read_png_series(path, spacing, *(slices or ()), cache=cache)
     return to_lps(read_image(path), flip=False) if rows_first else read_image(path)

@@ -155,6 +155,7 @@ def read_images_4d(
 
 def read_geometry(
     path, # as in `read_image`
+    phases=False, # whether it may hold several volumes, as `read_images_4d` reads them
 )->Volume: # its array is zeros that take no memory
     "An image file's grid without its voxels; `DataError` if it is missing, damaged or not 3D."
     path, reader = Path(path), sitk.ImageFileReader()
@@ -165,7 +166,7 @@ def read_geometry(
         if path.name.lower().endswith(('.nii', '.nii.gz')):
             with (gzip.open if path.name.lower().endswith('.gz') else open)(path, 'rb') as f: _check_nifti(f.read(540), path)
     except (RuntimeError, OSError, EOFError, zlib.error) as e: raise _damaged(path) from e
-    if reader.GetDimension() != 3 and (reader.GetDimension() != 4 or reader.GetSize()[3] > 1): raise _not_3d(path, reader.GetDimension())
+    if reader.GetDimension() != 3 and (reader.GetDimension() != 4 or reader.GetSize()[3] > 1 and not phases): raise _not_3d(path, reader.GetDimension())
     return Volume(np.broadcast_to(np.int16(0), reader.GetSize()[2::-1]), *_geometry(reader, path), stem(path))
 
 def stem(path)->str:

@@ -12,8 +12,8 @@ counts = dict(passed=0, failed=0)
 
 
 def papermill(notebook, out, **parameters):
-    "Run a notebook with parameters from the repository's root."
-    args = [a for k, v in parameters.items() for a in ('-p', k, str(v))]
+    "Run a notebook with parameters from the repository's root; lists as YAML."
+    args = [a for k, v in parameters.items() for a in (('-y', f'{k}: {v}') if isinstance(v, list) else ('-p', k, str(v)))]
     return subprocess.run(['papermill', '--no-progress-bar', f'nbs/{notebook}', str(out), *args], cwd=ROOT, capture_output=True, text=True)
 
 

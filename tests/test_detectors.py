@@ -8,6 +8,7 @@ from lesionlab.crops import Preprocessing
 from lesionlab.detectors import detector_names, load_detector, make_detector, save_detector
 from lesionlab.inference import predict
 from lesionlab.ledger import load_ledger
+from lesionlab.multiphase import write_multiphase
 from lesionlab.phantom import phantom, write_phantom
 from lesionlab.volume import Volume
 
@@ -59,6 +60,17 @@ def test_tables_of_vld_and_what_is_done_is_not_done_again(tmp_path, data):
     done = papermill('vld_tables.ipynb', tmp_path/'o.ipynb', names='vld_acs_none', **table)
     assert done.returncode == 0, done.stderr[-3000:]
     assert all(f.stat().st_mtime_ns == t for f, t in before.items()) and list(json.loads((tmp_path/'out'/'metrics.json').read_text())['table_1']['ours Avg.']) == ['vld_acs_none']
+
+
+def test_phases_of_a_dynamic_ct_are_the_channels(tmp_path):
+    root = write_multiphase(tmp_path/'liver', patients=8)
+    done = papermill('vld_tables.ipynb', tmp_path/'o.ipynb', phases=['portal', 'arterial'], names='vld_acs_spr faster_rcnn', data_root=root, out_dir=tmp_path/'out', preset='tiny', steps=4)
+    assert done.returncode == 0, done.stderr[-3000:]
+    m = json.loads((tmp_path/'out'/'metrics.json').read_text())
+    assert m['synthetic'] and m['table_1']['paper Avg.'] == dict(vld_acs_spr=70.2) and m['table_2']['paper 0-50 mm'] == dict(vld_acs_spr=65.7)
+    assert 'faster_rcnn sees one phase of a CT, but the data has portal, arterial' in m['failed'][0]['error']
+    net, _ = load_detector(next(tmp_path.rglob('weights.safetensors')))
+    assert net.settings.channels == 2
 
 
 def test_unknown_detector_names_those_that_exist(tmp_path):
