@@ -6,7 +6,7 @@
 __all__ = ['notebook_parameters', 'command_line', 'read_values', 'run_notebook', 'run_name', 'sweep', 'main']
 
 # %% ../nbs/66_sweep.ipynb #sweep03
-import argparse, ast, hashlib, itertools, json, os, re, shlex, subprocess, sys, time
+import argparse, ast, fcntl, hashlib, itertools, json, os, re, shlex, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from pathlib import Path
@@ -75,22 +75,31 @@ def run_notebook(
     parameters:dict, # to change
     env=None,        # environment variables to add
 )->dict:             # `status` (done, skipped or failed), `seconds`, `error`
-    "Run a notebook in a process of its own, unless it has run; an error is written down, not raised."
+    "Run a notebook in a process of its own, unless it has run; an error is written down, not raised. `ParameterError` for a folder of other parameters, or one that is being written."
     notebook, folder = Path(notebook), Path(folder)
     record, before = dict(notebook=notebook.name, parameters=parameters), folder/'run.json'
-    if before.exists():
-        said = load_json(before)
-        if any(said.get(k) != json.loads(json.dumps(v)) for k, v in record.items()): raise ParameterError(f'{folder} holds a run of other parameters; choose another folder')
-        if said['status'] == 'done': return dict(status='skipped', seconds=said['seconds'], error='')
     folder.mkdir(parents=True, exist_ok=True)
-    save_json(dict(record, status='started', seconds=0., error='', **environment()), before)
-    with atomic_path(folder/'run_parameters.yaml') as part: part.write_text(yaml.safe_dump(dict(parameters, out_dir=str(folder))))
+    with open(folder/'.lock', 'w') as lock: # let go when the process ends, however it does
+        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError: raise ParameterError(f'{folder}: another process is running it') from None
+        except OSError: pass # a file system without locks
+        if before.exists():
+            said = load_json(before)
+            if any(said.get(k) != json.loads(json.dumps(v)) for k, v in record.items()): raise ParameterError(f'{folder} holds a run of other parameters; choose another folder')
+            if said['status'] == 'done': return dict(status='skipped', seconds=said['seconds'], error='')
+        return _run(notebook, folder, record, env, lock.fileno())
+
+def _run(notebook, folder, record, env, lock):
+    "The run itself, by papermill, written down in the folder's `run.json` before and after; it holds the lock, too, should we end before it."
+    save_json(dict(record, status='started', seconds=0., error='', **environment()), folder/'run.json')
+    with atomic_path(folder/'run_parameters.yaml') as part: part.write_text(yaml.safe_dump(dict(record['parameters'], out_dir=str(folder))))
     line = [sys.executable, '-m', 'papermill', '--no-progress-bar', '--cwd', str(repo_root()), str(notebook), str(folder/notebook.name), '-f', str(folder/'run_parameters.yaml')]
     started = time.time()
-    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})}, pass_fds=[lock])
     outcome = dict(status='failed' if done.returncode else 'done', seconds=round(time.time() - started, 1), error=_what_failed(done.stderr) if done.returncode else '')
-    save_json(dict(record, **outcome, command=shlex.join(line[1:]), **environment()), before)
+    save_json(dict(record, **outcome, command=shlex.join(line[1:]), **environment()), folder/'run.json')
     return outcome
+
 
 # %% ../nbs/66_sweep.ipynb #sweep11
 def run_name(changes:dict)->str: # of a folder
