@@ -88,7 +88,7 @@ def _extent(maps, boxes, shape, reach):
 def mscn_loss(
     maps:dict,  # (B, C, D, H, W) by name; D is 1 where only the middle slice was computed
     batch:dict, # `boxes`, and possibly `hard_negatives`: a list of (N, 6) voxel boxes a volume; `slices`: those to learn from, all by default;
-                # `parts`: of how many parts of a larger batch this is one
+                # `parts`: of how many parts of a larger batch this is one; `lesions`: with `slices`, how many that has
     settings:MSCNSettings=MSCNSettings(), # `reach` and the weight of the size
 )->dict:        # scalars by name; `total` is the weighted sum
     "Loss of MSCN over the lesions of its slices (Lesion Harvester, eq. 1 and 3)."
@@ -103,7 +103,8 @@ def mscn_loss(
             centers = centers + focal_loss(maps['heat'][i, :, at][None], target[None], 1)
             extent = extent + _extent({k: maps[k][i, :, at] for k in ('size', 'offset')}, here, shape, settings.reach)
             m += len(here)
-    m = max(1, m) * batch.get('parts', 1)
+    if 'slices' in batch and 'lesions' in batch: m = max(1, batch['lesions']) # of the whole batch, every box on its sample's slice
+    else: m = max(1, m) * batch.get('parts', 1)
     losses = {k: v / m for k, v in zip(('size', 'offset', 'center'), (*extent, centers))}
     return dict(losses, total=losses['center'] + losses['offset'] + settings.size * losses['size'])
 

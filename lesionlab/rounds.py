@@ -7,7 +7,7 @@ __all__ = ['LABEL', 'ZOOM', 'SHIFT', 'labels_of_marks', 'labels_of_harvest', 'la
            'descend', 'train_slices', 'propose', 'slices_as_read', 'box_slices_of', 'cut_proposals']
 
 # %% ../nbs/53_rounds.ipynb #rounds03
-import tempfile
+import hashlib, tempfile
 from dataclasses import replace
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from torch import nn
@@ -21,7 +21,6 @@ from .grids import scale_boxes
 from .harvest import Harvest, off_lesions
 from .inference import inside, predict_maps
 from .lpc import LPC, Samples
-from .training import Trainer, TrainingSettings
 from .training import Trainer, TrainingSettings
 
 # %% ../nbs/53_rounds.ipynb #rounds05
@@ -78,6 +77,7 @@ class LabelledSlices(Dataset):
         self.volumes, self.pre, self.context, self.shape, self.length, self.seed = volumes, preprocessing, context, shape, length, seed
         self.places = [(name, *self._on_grid(rows, name, volumes[name].shape, shapes[name])) for (name, _), rows in labels.groupby(['volume', 'z'], sort=True)]
         if not self.places: raise DataError('there is no labelled slice to learn from')
+        self.learnt = self.places # what makes a training from them itself
 
     def _on_grid(self, rows, name, grid, shape):
         "The slice, (N, 4) boxes and whether each is hard, on the net's grid."
@@ -152,16 +152,17 @@ class _Middle(nn.Module):
 
 def descend(
     model:nn.Module, # with `loss`
-    samples:Dataset, # of dicts with `image`, `boxes` and `hard_negatives`, seeded by `samples.seed`
+    samples:Dataset, # of dicts with `image`, `boxes` and `hard_negatives`, seeded by `seed`; `learnt` says of what
     steps:int,       # training stops by steps, never by the clock
     batch:int,       # samples a step
-    rate=2e-3,       # Adam's; divided by 10 for the last third
+    rate=2e-3,       # Adam's; divided by 10 for the last third or so
     folder=None,     # for the checkpoint, from which a training that was stopped goes on; it stays until the caller has kept the weights
 )->list:             # mean losses of parts of the training, 20 at most
     "Teach a detector its labelled samples."
-    settings = TrainingSettings(steps, batch, rate, decay_at=.67, every=max(1, -(-steps // 20)), replicas=1 if batch % 2 else 2)
+    identity = dict(seed=samples.seed, learnt=hashlib.sha1(repr([*model.state_dict(), *samples.learnt]).encode()).hexdigest())
+    settings = TrainingSettings(steps, batch, rate, decay_at=.65, every=max(1, -(-steps // 20)), replicas=1 if batch % 2 else 2)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(model, samples, [], folder or scratch, settings, identity=dict(seed=samples.seed))
+        trainer = Trainer(model, samples, [], folder or scratch, settings, identity=identity)
         return [h['total'] for h in trainer.resume().train()]
 
 def train_slices(

@@ -74,6 +74,7 @@ class LabelledVolumes(Dataset):
         if not names: raise DataError('there is no label to learn from')
         self.volumes = [(n, *(scale_boxes(lesions_of(labels[labels.hard == k], n).boxes, shapes[n], data.arrays[n].shape) for k in (False, True))) for n in names]
         self.places = [(i, k, j) for i, v in enumerate(self.volumes) for k in (1, 2) for j in range(len(v[k]))]
+        self.learnt = self.volumes # as in `rounds.LabelledSlices`
 
     def __len__(self): return self.length
 
