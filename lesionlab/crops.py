@@ -30,6 +30,7 @@ class Preprocessing:
     spacing:tuple               # (3,) z y x, mm
     window:str = 'soft tissue'  # name in `volume.WINDOWS`
     silhouette:bool = False     # control: the net sees where the body is, and nothing inside
+    phases:tuple = ()           # of a dynamic CT, (name, place in the file) of each channel, in order; none of a CT of one volume
 
     def image(self,
         array, # (D, H, W) HU on the net's grid, or (C, D, H, W) of C phases, numpy array or tensor

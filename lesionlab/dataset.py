@@ -53,9 +53,7 @@ def _deeplesion(root, table):
 def _decathlon(root, table):
     "Cases of the Medical Segmentation Decathlon's layout; a file of several modalities is a CT of several phases."
     data = load_json(root/'dataset.json')
-    names = [str(m).removeprefix('CT ') for m in (data.get('modality') or {}).values()]
-    phases = tuple(zip(names, range(len(names)))) if len(names) > 1 else ()
-    pairs = _pairs(root, data)
+    phases, pairs = _phases(data), _pairs(root, data)
     if table is None and any('box' in e for _, e in pairs): table = read_annotations(root/'dataset.json', Geometry([Case(stem(e['image']), root/e['image'], phases=phases) for _, e in pairs]))
     cases = []
     for split, pair in pairs:
@@ -63,15 +61,27 @@ def _decathlon(root, table):
         name = stem(image)
         rows = None if table is None else table[table.volume == name]
         if table is None: boxes = _mask_boxes(image, root/pair['label'], phases)
-        elif len(rows): boxes, patient, split = lesions_of(table, name).boxes, *rows[['patient', 'split']].iloc[0]
+        elif len(rows): boxes, patient, split = lesions_of(table, name).boxes, rows.patient.iloc[0], rows.split.iloc[0] or split
         else: continue # never looked at
         cases.append(Case(name, image, boxes, patient or name, split, described=rows, mask=root/pair['label'] if table is None else None, phases=phases))
     return cases
 
+# %% ../nbs/07_dataset.ipynb #dataset09b
+def _phases(data):
+    "(name, place) of each phase that a dataset.json names: of several modalities, all of them CT."
+    named = data.get('modality') or {}
+    named = named if isinstance(named, dict) else dict(enumerate(named if isinstance(named, list) else [named]))
+    try: named = sorted((int(k), str(v)) for k, v in named.items())
+    except ValueError: return ()
+    if len(named) < 2 or not all(n.upper().startswith('CT') for _, n in named): return ()
+    names = [n[2:].strip(' -_') or n for _, n in named]
+    return tuple((n if names.count(n) == 1 else f'{n} {k + 1}', k) for n, (k, _) in zip(names, named))
+
 def _pairs(root, data):
     "Each labelled image's split and entry; splits where the file names volumes to validate and, with labels beside them, to test with."
     train, validation = ([e for e in data.get(k, []) if isinstance(e, dict)] for k in ('training', 'validation'))
-    test = [dict(image=e, label=f'labelsTs/{Path(e).name}') for e in data.get('test', []) if isinstance(e, str) and (root/'labelsTs'/Path(e).name).exists()]
+    test = [e if isinstance(e, dict) else dict(image=e, label=f'labelsTs/{Path(e).name}') for e in data.get('test', [])]
+    test = [e for e in test if 'box' in e or 'label' in e and (root/e['label']).is_file()]
     if validation and test: return [(s, e) for s, part in zip(SPLITS, (train, validation, test)) for e in part]
     return [('', e) for e in train + validation]
 
@@ -126,13 +136,18 @@ def find_cases(
     root = resolve(data_root)
     if not root.is_dir(): raise DataError(f'{root}: no such folder')
     layout = _layout(root)
-    table = read_annotations(resolve(annotations), Geometry(find_scans([root]).cases)) if annotations else None
+    table = read_annotations(resolve(annotations), Geometry(_scans(root, layout))) if annotations else None
     cases = layout(root, table)
     unknown = ([c.name for c in cases if c.path is None] or sorted(set(table.volume) - {c.name for c in cases}) if table is not None
                else [c.name for c in cases if c.path is None])
     if unknown: raise DataError(f'{annotations or root}: has a label for volume {unknown[0]}, but there is no such image')
     if not cases: raise DataError(f'{root}: has no labelled volume')
     return cases
+
+def _scans(root, layout):
+    "Every scan of a folder, for the grid that it has."
+    cases = find_scans([root]).cases
+    return [replace(c, phases=_phases(load_json(root/'dataset.json'))) for c in cases] if layout is _decathlon else cases
 
 def _layout(root):
     "How a folder is laid out, told by what lies in it."

@@ -71,7 +71,7 @@ def read_learning_data(
     if harvest: splits['train'] = with_harvest(splits['train'], harvest, {c.name for s in ('validation', 'test') for c in splits[s]})
     cut = one_of('off_centre', off_centre, ('yes', 'no', 'auto')) == 'yes' or (off_centre == 'auto' and tells > .5)
     if cut: splits = cut_off_centre(splits, seed)
-    pre = Preprocessing(tuple(grid) or suit_grid(splits['train'], reach=reach), window, silhouette)
+    pre = Preprocessing(tuple(grid) or suit_grid(splits['train'], reach=reach), window, silhouette, cases[0].phases if len(cases[0].phases) > 1 else ())
     tags = tag_names(splits['train']) if describe else None
     ready, bad = prepare_splits(splits, pre.spacing, cache, set_aside, tags)
     return LearningData(ready, pre, suit_crop(ready['train'], largest), tells, cut, bad, tags or ())

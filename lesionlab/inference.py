@@ -94,7 +94,7 @@ def predict(
 )->Lesions:                       # in voxels of `volume`, by falling score
     "The lesions of a volume."
     channels = list(volume.volumes.values()) if isinstance(volume, Phases) else [volume]
-    seen = getattr(model.settings, 'channels', 1)
+    seen = getattr(getattr(model, 'settings', None), 'channels', len(channels)) # the form for inference knows no settings
     if len(channels) != seen: raise DataError(f'{volume.name}: has {len(channels)} phase{"s" * (len(channels) > 1)}, but the net sees {seen}')
     volume, upright = channels[0], to_lps(channels[0])
     image = torch.cat([preprocessing.image(resample(to_lps(v), preprocessing.spacing).array) for v in channels])

@@ -136,6 +136,7 @@ def read_partly_labelled(
     if not 0 < marked <= 1: raise ParameterError(f'marked is {marked}, but must be between 0 and 1')
     root = resolve(data_root)
     cases = {c.name: c for c in find_cases(root, annotations)}
+    if several := next((c for c in cases.values() if c.phases), None): raise DataError(f'{root}: {several.name} has the phases {", ".join(n for n, _ in several.phases)}, but a harvest looks at one volume a patient')
     fully, own, names, judges, away = _splits(root, fully)
     wanted = [n for n in (cases if names is None else names) if n not in away and (n not in cases or cases[n].split not in ('validation', 'test'))]
     names = [n for n in wanted if n in cases] + [n for n in sorted(fully) if n not in wanted]

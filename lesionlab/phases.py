@@ -92,6 +92,7 @@ def choose_phases(
 )->list:        # the same cases
     "Cases with the phases that a net shall see; `DataError` for one that lacks a phase."
     if not wanted: wanted = [n for n, _ in cases[0].phases] if cases else ()
+    if twice := [n for i, n in enumerate(wanted) if n in wanted[:i]]: raise DataError(f'the phase {twice[0]} is asked for twice')
     for c in cases:
         there = [n for n, _ in c.phases]
         if lacking := [n for n in wanted if n not in there]: raise DataError(f'{c.name}: lacks the phase {lacking[0]}; it has {", ".join(there) or "one volume alone"}')

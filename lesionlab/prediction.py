@@ -86,9 +86,8 @@ def _one(case, model, preprocessing, out, weights_key, report, options):
     scores = _done(case, out/case.name, key, report)
     status = 'as before'
     if scores is None:
-        n = getattr(model.settings, 'channels', 1)
-        seen = read_case(replace(case, phases=tuple((f'phase {i + 1}', i) for i in range(n))) if n > 1 else case)
-        volume = seen if n == 1 else seen.volumes['phase 1']
+        seen = read_case(replace(case, phases=tuple(map(tuple, preprocessing.phases))))
+        volume = next(iter(seen.volumes.values())) if preprocessing.phases else seen
         if reason := not_hu(volume): return dict(volume=case.name, status='passed over' if 'mask' in reason else 'failed', path=str(case.path), reason=f'{case.path}: {reason}')
         lesions, status = predict(model, seen, preprocessing, **options), 'done'
         write_prediction(lesions, volume, out/case.name, dict(key=key, detector=model.recipe['name'], weights=weights_key), report, preprocessing.window)
@@ -118,7 +117,7 @@ def _stale(folder):
 
 # %% ../nbs/62_predict.ipynb #predict10bx
 def predict_scans(
-    inputs,     # files and folders; a net of several phases takes files of four dimensions, of these phases in this order
+    inputs,     # files and folders; a net of several phases takes files of four dimensions, in which they lie as in those that it learnt from
     weights,    # .safetensors of `detectors.save_detector`
     out,        # folder to write to
     report=True, # whether to write report.html for each volume

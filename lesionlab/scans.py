@@ -41,6 +41,7 @@ class Case:
 
     def read(self, cache=None)->Volume: # cache: folder for decoded PNG series
         "The volume; `DataError` if it can't be read or a box lies outside."
+        if self.phases and (self.series or self.path.is_dir()): raise DataError(f'{self.path}: is no file of several phases')
         volume = replace(_read(self.path, self.spacing, self.slices, self.series, self.rows_first, cache, digest(self.files()), self.phases[0][1] if self.phases else None), name=self.name)
         if self.window: volume = cut(volume, *self.window)
         check_inside(torch.cat([self.boxes, self.hard]), volume.shape, f'{self.path}')

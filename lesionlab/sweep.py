@@ -78,16 +78,20 @@ def run_notebook(
     "Run a notebook in a process of its own, unless it has run; an error is written down, not raised. `ParameterError` for a folder of other parameters, or one that is being written."
     notebook, folder = Path(notebook), Path(folder)
     record, before = dict(notebook=notebook.name, parameters=parameters), folder/'run.json'
+    if done := _done(before, record): return done
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder/'.lock', 'w') as lock: # let go when the process ends, however it does
         try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError: raise ParameterError(f'{folder}: another process is running it') from None
         except OSError: pass # a file system without locks
-        if before.exists():
-            said = load_json(before)
-            if any(said.get(k) != json.loads(json.dumps(v)) for k, v in record.items()): raise ParameterError(f'{folder} holds a run of other parameters; choose another folder')
-            if said['status'] == 'done': return dict(status='skipped', seconds=said['seconds'], error='')
-        return _run(notebook, folder, record, env, lock.fileno())
+        return _done(before, record) or _run(notebook, folder, record, env, lock.fileno()) # done meanwhile
+
+def _done(file, record):
+    "What a finished run said, or None; `ParameterError` for one of other parameters."
+    if not file.exists(): return None
+    said = load_json(file)
+    if any(said.get(k) != json.loads(json.dumps(v)) for k, v in record.items()): raise ParameterError(f'{file.parent} holds a run of other parameters; choose another folder')
+    return dict(status='skipped', seconds=said['seconds'], error='') if said['status'] == 'done' else None
 
 def _run(notebook, folder, record, env, lock):
     "The run itself, by papermill, written down in the folder's `run.json` before and after; it holds the lock, too, should we end before it."

@@ -1,4 +1,5 @@
 "Write docs/results.md, its ledger and the README's measured parts from docs/measured, so that no measured figure is typed."
+import os
 import re
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def written():
 
 
 if __name__ == '__main__':
+    os.chdir(root) # paths in the ledger count from here
     measured, files = written()
     for path, text in files.items(): path.write_text(text)
     (root/'docs'/'ledger.jsonl').unlink(missing_ok=True)
