@@ -161,7 +161,7 @@ class Trainer:
         self.replicas = replicate(self.model, 1 if gpu else settings.replicas)
         if settings.batch_size % len(self.replicas): raise ParameterError(f'batch_size is {settings.batch_size}, but must be a multiple of replicas, {settings.replicas}')
         cores = max(1, torch.get_num_threads() // len(self.replicas))
-        self.pool = ThreadPoolExecutor(len(self.replicas), initializer=lambda: torch.set_num_threads(cores)) if self.replicas[1:] else None
+        self.pool = ThreadPoolExecutor(len(self.replicas), initializer=lambda: torch.set_num_threads(cores)) if self.replicas[1:] and torch.get_num_threads() > 1 else None # on one core threads only wait for each other
         self.plateau = ReduceLROnPlateau(self.optimizer, factor=.1, patience=settings.patience)
         self.identity = json.loads(json.dumps(dict({k: v for k, v in asdict(settings).items() if k != 'workers'}, **(identity or {}))))
         self.step, self.history, self.decayed = 0, [], False
