@@ -40,7 +40,7 @@ tables: $(READY)
 	mkdir -p outputs
 	papermill --no-progress-bar nbs/vld_tables.ipynb outputs/vld_tables.ipynb -p steps 500 -p jobs 2
 	papermill --no-progress-bar nbs/harvest.ipynb outputs/harvest.ipynb
-	papermill --no-progress-bar nbs/harvester_tables.ipynb outputs/harvester_tables.ipynb
+	papermill --no-progress-bar nbs/harvester_tables.ipynb outputs/harvester_tables.ipynb -p steps 500
 
 lab: $(READY)
 	jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs $(if $(filter 0,$(shell id -u)),--allow-root)
