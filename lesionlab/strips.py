@@ -58,12 +58,13 @@ def compare(
     found:dict,   # name of a detector: `Lesions`
     lesion,       # row of a table of lesions: the one to look at
     n=3, margin=15, # slices, and voxels shown around it
-    window='soft tissue', # name in `volume.WINDOWS`
+    window='soft tissue', # name in `volume.WINDOWS`, or (low, high) in HU
 ):                # matplotlib figure, a row a detector
     "What detectors make of one lesion (VLD, fig. 3 to 5)."
     rows = {'truth': None, **found}
     fig, axs = plt.subplots(len(rows), n, figsize=(1.8 * n, 1.8 * len(rows)), squeeze=False, layout='constrained')
-    slices = np.clip(np.floor(lesion.z1 + (np.arange(n) + 1) / (n + 1) * (lesion.z2 - lesion.z1)), 0, volume.shape[0] - 1).astype(int)
+    middle, depth = (lesion.z1 + lesion.z2) / 2, max(lesion.z2 - lesion.z1, n) # of a thin lesion the slices beside it, too
+    slices = np.clip(np.floor(middle + ((np.arange(n) + .5) / n - .5) * depth), 0, volume.shape[0] - 1).astype(int)
     for row, (name, lesions) in zip(axs, rows.items()):
         for ax, z in zip(row, slices):
             ax.imshow(window_hu(volume.array[z], window), cmap='gray', vmin=0, vmax=1)
