@@ -56,6 +56,7 @@ class Prepared:
     @property
     def grid(self): return self.array.shape[-3:] # (3,) z y x, voxels
 
+# %% ../nbs/08_crops.ipynb #crops07c
 def prepare(
     case:Case,
     spacing,     # (3,) z y x, mm, of the grid
@@ -89,6 +90,7 @@ def _labels(case, shape, spacing, cache):
         save_array(labels, kept)
     return np.load(kept, mmap_mode='r') # outside memory
 
+# %% ../nbs/08_crops.ipynb #crops07d
 def _nearest(old, new):
     "For each of `new` equal parts of `old` voxels the voxel in its middle."
     return ((np.arange(new) + .5) * old / new).astype(int)

@@ -63,6 +63,7 @@ def sample_shape(
     "Size of a sample: nearly all volumes' whole slices, or as much of them as is allowed."
     return tuple(int(np.ceil(min(np.percentile([a.shape[k] for a in volumes.values()], 95), most) / 16) * 16) for k in (1, 2))
 
+# %% ../nbs/53_rounds.ipynb #rounds06b
 class LabelledSlices(Dataset):
     "Seeded samples of labelled slices with their context, as many as asked for."
     def __init__(self,

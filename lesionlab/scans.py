@@ -154,6 +154,7 @@ def _of_folder(folder, root, found):
         found.bad[folder.name] = DataError(f'{folder}: holds {len(slices)} PNG slices, whose spacing only a DL_info.csv would tell; give the folder that holds both')
         for p in slices: del found.over[p]
 
+# %% ../nbs/06d_scans.ipynb #scans08c
 PREDICTION = ('lesions.csv', 'lesions.json', 'boxes.nii.gz', 'surface_points.csv', 'report.html', 'lesions.mrk.json') # what `lesionlab-predict` writes of a volume, the last of them at the end
 
 def is_prediction(

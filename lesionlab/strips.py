@@ -29,7 +29,9 @@ def strips(
         array, z1, z2 = volumes[lesion.volume].array, int(np.floor(lesion.z1)), int(np.ceil(lesion.z2))
         mine = slices[slices.detection == label] if slices is not None else None
         beside = marks[(marks.volume == lesion.volume) & marks.z1.notna()] if marks is not None else shown[:0]
-        for ax, z in zip(row, np.linspace(z1, z2 - 1, n).round().astype(int)):
+        found = np.unique(np.linspace(z1, z2 - 1, n).round().astype(int)) # a thin lesion has fewer
+        for ax in row[len(found):]: ax.axis('off')
+        for ax, z in zip(row, found):
             ax.imshow(window_hu(array[np.clip(z, 0, len(array) - 1)], window), cmap='gray', vmin=0, vmax=1)
             for b in _on_slice(beside, z): _rectangle(ax, b, TRUTH)
             for b in _on_slice(shown.loc[[label]] if mine is None else mine, z): _rectangle(ax, b, lesion.get('color', 'C0'))

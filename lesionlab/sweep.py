@@ -104,7 +104,6 @@ def _run(notebook, folder, record, env, lock):
     save_json(dict(record, **outcome, command=shlex.join(line[1:]), **environment()), folder/'run.json')
     return outcome
 
-
 # %% ../nbs/66_sweep.ipynb #sweep11
 def run_name(changes:dict)->str: # of a folder
     "The values that differ between the runs of a sweep."
