@@ -26,10 +26,10 @@ def build_2d(
 # %% ../nbs/31_centernet.ipynb #centernet08
 @dataclass(frozen=True)
 class CenterNet3DSettings:
-    "What a CenterNet-3D is made of; the paper leaves all of it open."
+    "What a CenterNet-3D is made of; the paper leaves all of it open, so the presets have about VLD's parameters."
     channels:int = 1          # of the input
-    filters:tuple = (64, 128, 256, 512) # channels of the U-Net's levels
-    head:int = 256            # channels of each head
+    filters:tuple = (48, 64, 128, 256) # channels of the U-Net's levels
+    head:int = 128            # channels of each head
     start:tuple = (4., 16., 16.) # z y x, voxels: the size that extents start from, best the data's median
     reach:float = 1.          # cells where a lesion's Gaussian is at least this answer for its extent; 1: the centre alone
     points, warmup, pull = 'none', 0., 1. # of `vld_loss`: direct regression
@@ -84,7 +84,7 @@ def decode(self:CenterNet3D,
     "Boxes and scores of one volume."
     return decode_vld('none', {n: m[0] for n, m in maps.items()}, k, threshold)
 
-NETS = dict(tiny=CenterNet3DSettings(1, (16, 24, 32, 48), 32, reach=.5), small=CenterNet3DSettings(1, (24, 48, 96, 128), 64, reach=.5), full=CenterNet3DSettings())
+NETS = dict(tiny=CenterNet3DSettings(1, (8, 12, 16, 24), 24, reach=.5), small=CenterNet3DSettings(1, (12, 20, 32, 48), 32, reach=.5), full=CenterNet3DSettings())
 
 def build_3d(
     preset='full', # a key of `NETS`

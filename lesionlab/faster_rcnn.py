@@ -233,7 +233,7 @@ def loss(self:FasterRCNN,
     s, depth = self.settings, maps['deep'].shape[2]
     generator = torch.Generator().manual_seed(int(batch.get('progress', 0) * 1e9))
     maps = {k: v.float() for k, v in maps.items()}
-    (objectness, deltas), anchors = _by_anchor(maps), self.slice_anchors(maps['deep'].shape[3:])
+    (objectness, deltas), anchors = (m.unbind(0) for m in _by_anchor(maps)), self.slice_anchors(maps['deep'].shape[3:]) # in parts at once: the gradient of a part by its number fills a whole map
     of, proposals, _ = self.first_stage(maps)
     first, chosen = [], []
     for i, boxes in enumerate(batch['boxes']):

@@ -24,11 +24,11 @@ from .faster_rcnn import Judging
 # %% ../nbs/34_retinanet.ipynb #retina05
 @dataclass(frozen=True)
 class RetinaNetSettings:
-    "What a RetinaNet is made of; MONAI's LUNA16 example but for the anchors, which are multiples of the data's median lesion."
+    "What a RetinaNet is made of; MONAI's LUNA16 example but for a smaller ResNet and half the pyramid's channels, so that it has about VLD's parameters, and for the anchors, which are multiples of the data's median lesion."
     channels:int = 1          # of the input
     layers:tuple = (3, 4)     # blocks of the ResNet's two stages
     planes:tuple = (64, 128)  # channels of the stages
-    fpn:int = 256             # channels of the pyramid
+    fpn:int = 128             # channels of the pyramid
     start:tuple = (4., 16., 16.) # z y x, voxels: the data's median lesion
     scales:tuple = (.6, 1., 1.6) # sides of the anchors over the median lesion's; twice of that on the second level
 
@@ -149,7 +149,7 @@ def decode(self:RetinaNet,
     keep = nms(boxes, scores[at], overlap)[:k]
     return boxes[keep], scores[at][keep], None
 
-NETS = dict(tiny=RetinaNetSettings(1, (1, 1), (16, 32), 32), small=RetinaNetSettings(1, (1, 1), (24, 48), 48), full=RetinaNetSettings())
+NETS = dict(tiny=RetinaNetSettings(1, (1, 1), (16, 24), 16), small=RetinaNetSettings(1, (1, 1), (24, 48), 24), full=RetinaNetSettings())
 
 def build(
     preset='full', # a key of `NETS`

@@ -74,11 +74,15 @@ class LabelledSlices(Dataset):
         context=4,             # slices above and below
         shape=(96, 96),        # y x of a sample, voxels of the grid, multiples of 16
         length=1000, seed=0,
+        lesion_share=.75,      # of the samples, at least, that show a lesion; the others are slices of hard negatives alone
     ):
         self.volumes, self.pre, self.context, self.shape, self.length, self.seed = volumes, preprocessing, context, shape, length, seed
         self.places = [(name, *self._on_grid(rows, name, volumes[name].shape, shapes[name])) for (name, _), rows in labels.groupby(['volume', 'z'], sort=True)]
         if not self.places: raise DataError('there is no labelled slice to learn from')
-        self.learnt = self.places # what makes a training from them itself
+        self.learnt = [*self.places, lesion_share] # what makes a training from them itself
+        lesion = [not hard.all() for *_, hard in self.places]
+        self.with_lesion, self.without = ([p for p, l in zip(self.places, lesion) if l == wanted] for wanted in (True, False))
+        self.share = max(lesion_share, len(self.with_lesion) / len(self.places)) if self.with_lesion and self.without else float(bool(self.with_lesion))
 
     def _on_grid(self, rows, name, grid, shape):
         "The slice, (N, 4) boxes and whether each is hard, on the net's grid."
@@ -90,7 +94,8 @@ class LabelledSlices(Dataset):
 
     def __getitem__(self, i):
         rng = np.random.default_rng([self.seed, i])
-        name, z, boxes, hard = self.places[rng.integers(len(self.places))]
+        places = self.with_lesion if rng.random() < self.share else self.without
+        name, z, boxes, hard = places[rng.integers(len(places))]
         array, n = self.volumes[name], self.context
         part = array[np.clip(np.arange(z - n, z + n + 1), 0, len(array) - 1)].astype(np.float32)
         part, corner = _window(rng, part, boxes[rng.integers(len(boxes))].numpy(), self.shape)
