@@ -125,7 +125,8 @@ def _run(notebook, folder, record, env, lock):
 # %% ../nbs/66_sweep.ipynb #sweep11
 def run_name(changes:dict)->str: # of a folder
     "The values that differ between the runs of a sweep."
-    name = ','.join(f'{k}={v}' for k, v in changes.items()).replace('/', '_').replace(' ', '') or 'run'
+    name = ','.join(f'{k}={v}' for k, v in changes.items()).replace('/', '_')
+    name = re.sub('''[ '"{}]''', '', name).replace(':', '=') or 'run' # papermill would fill braces in a path
     return name if len(name) < 120 else f'{name[:100]}-{hashlib.sha1(name.encode()).hexdigest()[:8]}' # a folder's name has 255 bytes at most
 
 def _environments(jobs):
