@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test tables lab notebooks benchmarks docs clean
+.PHONY: install demo test tables choices lab notebooks benchmarks docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make lab        JupyterLab on nbs/"
 	@echo "make notebooks  re-execute and clean the library notebooks"
 	@echo "make tables     both papers' tables on synthetic data, small preset, one seed"
+	@echo "make choices    what VLD chooses, one change at a time, after make tables"
 	@echo "make benchmarks time the net and its layers against their rivals"
 	@echo "make docs       build the documentation site in docs/_build"
 
@@ -41,6 +42,9 @@ tables: $(READY)
 	papermill --no-progress-bar nbs/vld_tables.ipynb outputs/vld_tables.ipynb -p steps 500 -p jobs 2
 	papermill --no-progress-bar nbs/harvest.ipynb outputs/harvest.ipynb
 	papermill --no-progress-bar nbs/harvester_tables.ipynb outputs/harvester_tables.ipynb -p steps 500
+
+choices: $(READY)
+	papermill --no-progress-bar nbs/vld_choices.ipynb outputs/vld_choices.ipynb -p harvest outputs/harvest -p steps 500 -p jobs 2
 
 lab: $(READY)
 	jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs $(if $(filter 0,$(shell id -u)),--allow-root)
