@@ -121,19 +121,22 @@ def complete(
     "The completed data set: marks with their 3D boxes, and harvested lesions (Lesion Harvester, sec. III-A)."
     one_of('keep', keep, ('last', 'all'))
     known = marks[marks.z1.notna()].reset_index(drop=True).assign(source='mark', round=0, parent=-1, s_g=np.nan, s_c=np.nan)
-    last = rounds[-1].proposals if rounds else None
-    if last is None: return annotation_table(known)
+    whole = _with_proposals(known, rounds, keep, iou) if rounds else known
+    own = annotation_table(marks).drop_duplicates('volume').set_index('volume')[['patient', 'split', *SPACING]]
+    whole[list(own)] = own.reindex(whole.volume).to_numpy() # a harvested lesion belongs to its volume's patient
+    free = marks[~marks.volume.isin(whole.volume)].assign(source='', round=0, parent=-1) # a volume without a lesion keeps its row
+    return annotation_table(pd.concat([whole, free], ignore_index=True))
+
+def _with_proposals(known, rounds, keep, iou):
+    "Marks with the 3D boxes of their proposals, and harvested lesions."
+    last = rounds[-1].proposals
     recovered = last[last.set.isin(['P_M^R', 'P_H^R'])].sort_values('s_gc', ascending=False).drop_duplicates('parent')
     for row, r in zip(recovered.parent, recovered.itertuples()): # the mark's 3D box, its own number and name kept
         known.loc[row, [*BOX, 'source', 'round', 's_g', 's_c']] = [*(getattr(r, c) for c in BOX), 'recovered', r.round, r.score, r.s_c]
     pool = [h.of('P_H^+') for h in (rounds if keep == 'all' else rounds[-1:])]
     new = _once(pd.concat(pool, ignore_index=True).sort_values('s_gc', ascending=False, kind='stable', ignore_index=True), iou)
     new = new.assign(source='harvested', s_g=new.score, score=new.s_gc)
-    whole = pd.concat([known, new[[c for c in [*known.columns, 's_gc'] if c in new]]], ignore_index=True)
-    own = annotation_table(marks).drop_duplicates('volume').set_index('volume')[['patient', 'split', *SPACING]]
-    whole[list(own)] = own.reindex(whole.volume).to_numpy() # a harvested lesion belongs to its volume's patient
-    free = marks[~marks.volume.isin(whole.volume)].assign(source='', round=0, parent=-1) # a volume without a lesion keeps its row
-    return annotation_table(pd.concat([whole, free], ignore_index=True))
+    return pd.concat([known, new[[c for c in [*known.columns, 's_gc'] if c in new]]], ignore_index=True)
 
 def _once(table, iou):
     "Rows of which no two of a volume overlap so much in 3D; the better stays."

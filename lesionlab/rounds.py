@@ -98,7 +98,8 @@ class LabelledSlices(Dataset):
         name, z, boxes, hard = places[rng.integers(len(places))]
         array, n = self.volumes[name], self.context
         part = array[np.clip(np.arange(z - n, z + n + 1), 0, len(array) - 1)].astype(np.float32)
-        part, corner = _window(rng, part, boxes[rng.integers(len(boxes))].numpy(), self.shape)
+        around = boxes[hard.logical_not() if places is self.with_lesion else hard]
+        part, corner = _window(rng, part, around[rng.integers(len(around))].numpy(), self.shape)
         part, boxes = _augmented(rng, part, boxes - torch.tensor([*corner, *corner], dtype=torch.float32), self.shape)
         deep, inside = _deep(boxes, self.shape, n)
         return dict(image=self.pre.image(part), boxes=deep[inside & ~hard], hard_negatives=deep[inside & hard])

@@ -68,19 +68,22 @@ class LabelledVolumes(Dataset):
         shape,                # (3,) z y x of a crop, voxels of the net's grid
         length=1000, seed=0,
         around=.75,           # share of the samples drawn around a label
+        lesion_share=.75,     # of the labels that are drawn, at least, that are lesions
     ):
         self.data, self.shape, self.length, self.seed, self.around = data, tuple(shape), length, seed, around
         names, shapes = sorted(set(labels.volume)), data.shapes
         if not names: raise DataError('there is no label to learn from')
         self.volumes = [(n, *(scale_boxes(lesions_of(labels[labels.hard == k], n).boxes, shapes[n], data.arrays[n].shape) for k in (False, True))) for n in names]
-        self.places = [(i, k, j) for i, v in enumerate(self.volumes) for k in (1, 2) for j in range(len(v[k]))]
-        self.learnt = self.volumes # as in `rounds.LabelledSlices`
+        self.lesions, self.hard = ([(i, k, j) for i, v in enumerate(self.volumes) for j in range(len(v[k]))] for k in (1, 2))
+        self.share = max(lesion_share, len(self.lesions) / len(self.lesions + self.hard)) if self.lesions and self.hard else float(bool(self.lesions))
+        self.learnt = [*self.volumes, lesion_share] # as in `rounds.LabelledSlices`
 
     def __len__(self): return self.length
 
     def __getitem__(self, i):
         rng = np.random.default_rng([self.seed, i])
-        v, k, j = self.places[rng.integers(len(self.places))]
+        places = self.lesions if rng.random() < self.share else self.hard
+        v, k, j = places[rng.integers(len(places))]
         name, *boxes = self.volumes[v]
         array, size = self.data.arrays[name], np.array(self.shape)
         free, middle = array.shape - size, boxes[k - 1][j].view(2, 3).mean(0).numpy() - size / 2
