@@ -70,7 +70,8 @@ def save_detector(
 )->Path:
     "Write weights that load by themselves."
     extra = preprocessing if isinstance(preprocessing, dict) or preprocessing is None else asdict(preprocessing)
-    meta = dict(recipe=json.dumps(model.recipe), preprocessing=json.dumps(extra))
+    recipe = model.recipe | dict(settings=model.recipe['settings'] | asdict(model.settings)) # whole, for presets may change
+    meta = dict(recipe=json.dumps(recipe), preprocessing=json.dumps(extra))
     with atomic_path(path) as part: save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, part, meta)
     return Path(path)
 
@@ -84,7 +85,8 @@ def load_detector(
     if 'recipe' not in meta: raise DataError(f'{path}: holds weights, but not how to build their net')
     recipe = json.loads(meta['recipe'])
     model = make_detector(recipe['name'], recipe['preset'], **recipe['settings'])
-    mine = set(model.state_dict())
-    if mine != set(weights): raise DataError(f'{path}: lacks {sorted(mine - set(weights))[:3]} and has {sorted(set(weights) - mine)[:3]} too much')
+    mine = model.state_dict()
+    if mine.keys() != weights.keys(): raise DataError(f'{path}: lacks {sorted(mine.keys() - weights.keys())[:3]} and has {sorted(weights.keys() - mine.keys())[:3]} too much')
+    if other := [k for k, v in weights.items() if v.shape != mine[k].shape]: raise DataError(f'{path}: {other[0]} is {tuple(weights[other[0]].shape)}, but the net that it names has {tuple(mine[other[0]].shape)} there')
     model.load_state_dict(weights)
     return model.eval(), json.loads(meta['preprocessing'])

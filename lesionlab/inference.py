@@ -72,10 +72,11 @@ def predict_maps(
     for core, read in tqdm(todo, desc='predict', disable=not progress, leave=False):
         part = image[(..., *(slice(*r) for r in read))].to(device)
         with torch.autocast('cuda', torch.bfloat16, enabled=device.type == 'cuda'): answer = model(part)
-        inner = [slice((c[0] - r[0]) // s, (c[1] - r[0]) // s) for c, r, s in zip(core, read, model.stride)]
-        place = [slice(c[0] // s, c[1] // s) for c, s in zip(core, model.stride)]
         for name, m in answer.items():
-            if name not in maps: maps[name] = torch.empty(1, m.shape[1], *(n // s for n, s in zip(shape, model.stride)))
+            stride = [n // k for n, k in zip(part.shape[2:], m.shape[2:])] # a pyramid's levels have one each
+            inner = [slice((c[0] - r[0]) // s, (c[1] - r[0]) // s) for c, r, s in zip(core, read, stride)]
+            place = [slice(c[0] // s, c[1] // s) for c, s in zip(core, stride)]
+            if name not in maps: maps[name] = torch.empty(1, m.shape[1], *(n // s for n, s in zip(shape, stride)))
             maps[name][(..., *place)] = m[(..., *inner)].float().cpu()
     return maps
 

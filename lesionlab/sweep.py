@@ -76,12 +76,15 @@ def data_read(
 )->dict:             # parameter: digest
     "What those parameters that name files or folders hold on disk."
     values = {k: default for k, (_, default) in notebook_parameters(notebook).items()} | parameters
-    places = {k: resolve(v) for k, v in values.items() if k != 'out_dir' and isinstance(v, str) and v}
-    return {k: digest(_seen(p)) for k, p in places.items() if p.exists()}
+    files = {k: _files_of(v) for k, v in values.items() if k != 'out_dir' and isinstance(v, str) and v}
+    return {k: digest(f) for k, f in files.items() if f}
 
-def _seen(place):
-    "A file, or the files in a folder and in its folders, hidden ones apart."
-    if place.is_file(): return [place]
+def _files_of(text):
+    "The files that a parameter names; none where it names no place."
+    try: place = resolve(text) if os.path.exists(resolve(text)) else None
+    except (OSError, RuntimeError, ValueError): place = None                                    # a text that can be no path
+    if place is None or place.is_file(): return [place] if place else []
+    if rounds := sorted(place.glob('round_*/completed.parquet')): return [f for r in rounds for f in (r, r.with_name('proposals.parquet'), r.with_name('harvest.json')) if f.exists()]
     return sorted(p for pattern in ('*', '*/*') for p in place.glob(pattern) if p.is_file() and not p.name.startswith('.'))
 
 def run_notebook(
@@ -93,33 +96,47 @@ def run_notebook(
     "Run a notebook in a process of its own, unless it has run; an error is written down, not raised. `ParameterError` for a folder of other parameters, or one that is being written."
     notebook, folder = Path(notebook), Path(folder)
     record, before = dict(notebook=notebook.name, parameters=parameters), folder/'run.json'
-    if done := _done(before, record, notebook): return done
+    if done := _done(before, record, data_read(notebook, parameters)): return done
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder/'.lock', 'w') as lock: # let go when the process ends, however it does
         try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError: raise ParameterError(f'{folder}: another process is running it') from None
         except OSError: pass # a file system without locks
-        return _done(before, record, notebook) or _run(notebook, folder, record, env, lock.fileno()) # done meanwhile
+        now = data_read(notebook, parameters)
+        if done := _done(before, record, now): return done # meanwhile
+        _put_away(folder, now)
+        return _run(notebook, folder, record, now, env, lock.fileno())
 
-def _done(file, record, notebook):
+def _changed(said, now):
+    "Parameters whose data differs from what a run has read."
+    return sorted(k for k, v in said.get('data_read', {}).items() if now.get(k) != v)
+
+def _done(file, record, now):
     "What a finished run said, or None; `ParameterError` for one of other parameters or data."
     if not file.exists(): return None
     said = load_json(file)
     if any(said.get(k) != json.loads(json.dumps(v)) for k, v in record.items()): raise ParameterError(f'{file.parent} holds a run of other parameters; choose another folder')
     if said['status'] != 'done': return None
-    now = data_read(notebook, record['parameters'])
-    if changed := sorted(k for k, v in said.get('data_read', {}).items() if now.get(k) != v): raise ParameterError(f'{file.parent} holds a run from before {", ".join(changed)} changed on disk; choose another folder')
+    if changed := _changed(said, now): raise ParameterError(f'{file.parent} holds a run from before {", ".join(changed)} changed on disk; choose another folder')
     return dict(status='skipped', seconds=said['seconds'], error='')
 
-def _run(notebook, folder, record, env, lock):
+def _put_away(folder, now):
+    "Move what an unfinished run left into a folder of its own if its data has changed since, so that it does not go on from there."
+    if not (folder/'run.json').exists() or not _changed(load_json(folder/'run.json'), now): return
+    aside = folder/f'before_{time.strftime("%Y%m%d_%H%M%S")}'
+    aside.mkdir()
+    for p in [*folder.iterdir()]:
+        if p.name != '.lock' and not p.name.startswith('before_'): p.rename(aside/p.name)
+
+def _run(notebook, folder, record, now, env, lock):
     "The run itself, by papermill, written down in the folder's `run.json` before and after; it holds the lock, too, should we end before it."
-    save_json(dict(record, status='started', seconds=0., error='', **environment()), folder/'run.json')
+    save_json(dict(record, status='started', seconds=0., error='', data_read=now, **environment()), folder/'run.json')
     with atomic_path(folder/'run_parameters.yaml') as part: part.write_text(yaml.safe_dump(dict(record['parameters'], out_dir=str(folder))))
     line = [sys.executable, '-m', 'papermill', '--no-progress-bar', '--cwd', str(repo_root()), str(notebook), str(folder/notebook.name), '-f', str(folder/'run_parameters.yaml')]
     started = time.time()
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})}, pass_fds=[lock])
     outcome = dict(status='failed' if done.returncode else 'done', seconds=round(time.time() - started, 1), error=_what_failed(done.stderr) if done.returncode else '')
-    save_json(dict(record, **outcome, data_read=data_read(notebook, record['parameters']), command=shlex.join(line[1:]), **environment()), folder/'run.json')
+    save_json(dict(record, **outcome, data_read=data_read(notebook, record['parameters']) | now, command=shlex.join(line[1:]), **environment()), folder/'run.json')
     return outcome
 
 # %% ../nbs/66_sweep.ipynb #sweep11
