@@ -21,10 +21,9 @@ def render(measured, template):
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     env.filters['readme'] = lambda text, name: parts.update({name: text.strip().replace('](../nbs/', '](nbs/').replace('](measured', '](docs/measured')}) or text
     folder, files = measured.folder, {p.stem for p in measured.folder.glob('*.json')}
-    lowest = min(v['p'] for v in load_json(folder/'harvester_tables.json')['differences'].values())
     budget = [dict(i=i, **r) for i, r in enumerate(load_json(folder/'labour_budget.json')['rows'])]
     demo = load_json(folder/'demo.json')
-    text = env.from_string(template).render(m=measured, names=NAMES, demo=demo, fps=demo['fps'], lowest_p=int(100 * lowest) / 100, budget=budget, ct='vld_tables_ct' in files, liver='vld_tables_liver' in files, seeds='vld_tables_seeds' in files, choices='vld_choices' in files, silhouette='vld_tables_ct_silhouette' in files)
+    text = env.from_string(template).render(m=measured, names=NAMES, demo=demo, fps=demo['fps'], budget=budget, ct='vld_tables_ct' in files, liver='vld_tables_liver' in files, seeds='vld_tables_seeds' in files, choices='vld_choices' in files, silhouette='vld_tables_ct_silhouette' in files)
     return text, parts
 
 
