@@ -23,7 +23,7 @@ def render(measured, template):
     folder, files = measured.folder, {p.stem for p in measured.folder.glob('*.json')}
     budget = [dict(i=i, **r) for i, r in enumerate(load_json(folder/'labour_budget.json')['rows'])]
     demo = load_json(folder/'demo.json')
-    text = env.from_string(template).render(m=measured, names=NAMES, demo=demo, fps=demo['fps'], budget=budget, ct='vld_tables_ct' in files, liver='vld_tables_liver' in files, seeds='vld_tables_seeds' in files, choices='vld_choices' in files, silhouette='vld_tables_ct_silhouette' in files)
+    text = env.from_string(template).render(m=measured, names=NAMES, demo=demo, fps=demo['fps'], budget=budget, ct='vld_tables_ct' in files, liver='vld_tables_liver' in files, seeds='vld_tables_seeds' in files, choices='vld_choices' in files, harvester_seeds='harvester_tables_seeds' in files, silhouette='vld_tables_ct_silhouette' in files)
     return text, parts
 
 
