@@ -70,6 +70,18 @@ def _what_failed(stderr):
     lines = [l for l in stderr.splitlines() if l.strip()]
     return next((l for l in reversed(lines) if re.match(r'[\w.]*(Error|Exception|Interrupt|Exit|Diverged|Died)\w*(:|$)', l)), lines[-1] if lines else 'it said nothing')
 
+def _run(notebook, folder, record, now, env, lock):
+    "The run itself, by papermill, written down in the folder's `run.json` before and after; it holds the lock, too, should we end before it."
+    save_json(dict(record, status='started', seconds=0., error='', data_read=now, **environment()), folder/'run.json')
+    with atomic_path(folder/'run_parameters.yaml') as part: part.write_text(yaml.safe_dump(dict(record['parameters'], out_dir=str(folder))))
+    line = [sys.executable, '-m', 'papermill', '--no-progress-bar', '--cwd', str(repo_root()), str(notebook), str(folder/notebook.name), '-f', str(folder/'run_parameters.yaml')]
+    started = time.time()
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})}, pass_fds=[lock])
+    outcome = dict(status='failed' if done.returncode else 'done', seconds=round(time.time() - started, 1), error=_what_failed(done.stderr) if done.returncode else '')
+    save_json(dict(record, **outcome, data_read=data_read(notebook, record['parameters']) | now, command=shlex.join(line[1:]), **environment()), folder/'run.json')
+    return outcome
+
+# %% ../nbs/66_sweep.ipynb #sweep08a
 def data_read(
     notebook,        # .ipynb
     parameters:dict, # of a run of it, those that are as written left out
@@ -86,26 +98,6 @@ def _files_of(text):
     if place is None or place.is_file(): return [place] if place else []
     if rounds := sorted(place.glob('round_*/completed.parquet')): return [f for r in rounds for f in (r, r.with_name('proposals.parquet'), r.with_name('harvest.json')) if f.exists()]
     return sorted(p for pattern in ('*', '*/*') for p in place.glob(pattern) if p.is_file() and not p.name.startswith('.'))
-
-def run_notebook(
-    notebook,
-    folder,          # the run's; it is the notebook's `out_dir`
-    parameters:dict, # to change
-    env=None,        # environment variables to add
-)->dict:             # `status` (done, skipped or failed), `seconds`, `error`
-    "Run a notebook in a process of its own, unless it has run; an error is written down, not raised. `ParameterError` for a folder of other parameters, or one that is being written."
-    notebook, folder = Path(notebook), Path(folder)
-    record, before = dict(notebook=notebook.name, parameters=parameters), folder/'run.json'
-    if done := _done(before, record, data_read(notebook, parameters)): return done
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder/'.lock', 'w') as lock: # let go when the process ends, however it does
-        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise ParameterError(f'{folder}: another process is running it') from None
-        except OSError: pass # a file system without locks
-        now = data_read(notebook, parameters)
-        if done := _done(before, record, now): return done # meanwhile
-        _put_away(folder, now)
-        return _run(notebook, folder, record, now, env, lock.fileno())
 
 def _changed(said, now):
     "Parameters whose data differs from what a run has read."
@@ -128,16 +120,26 @@ def _put_away(folder, now):
     for p in [*folder.iterdir()]:
         if p.name != '.lock' and not p.name.startswith('before_'): p.rename(aside/p.name)
 
-def _run(notebook, folder, record, now, env, lock):
-    "The run itself, by papermill, written down in the folder's `run.json` before and after; it holds the lock, too, should we end before it."
-    save_json(dict(record, status='started', seconds=0., error='', data_read=now, **environment()), folder/'run.json')
-    with atomic_path(folder/'run_parameters.yaml') as part: part.write_text(yaml.safe_dump(dict(record['parameters'], out_dir=str(folder))))
-    line = [sys.executable, '-m', 'papermill', '--no-progress-bar', '--cwd', str(repo_root()), str(notebook), str(folder/notebook.name), '-f', str(folder/'run_parameters.yaml')]
-    started = time.time()
-    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})}, pass_fds=[lock])
-    outcome = dict(status='failed' if done.returncode else 'done', seconds=round(time.time() - started, 1), error=_what_failed(done.stderr) if done.returncode else '')
-    save_json(dict(record, **outcome, data_read=data_read(notebook, record['parameters']) | now, command=shlex.join(line[1:]), **environment()), folder/'run.json')
-    return outcome
+# %% ../nbs/66_sweep.ipynb #sweep08b
+def run_notebook(
+    notebook,
+    folder,          # the run's; it is the notebook's `out_dir`
+    parameters:dict, # to change
+    env=None,        # environment variables to add
+)->dict:             # `status` (done, skipped or failed), `seconds`, `error`
+    "Run a notebook in a process of its own, unless it has run; an error is written down, not raised. `ParameterError` for a folder of other parameters, or one that is being written."
+    notebook, folder = Path(notebook), Path(folder)
+    record, before = dict(notebook=notebook.name, parameters=parameters), folder/'run.json'
+    now = data_read(notebook, parameters)
+    if done := _done(before, record, now): return done
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder/'.lock', 'w') as lock: # let go when the process ends, however it does
+        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError: raise ParameterError(f'{folder}: another process is running it') from None
+        except OSError: pass # a file system without locks
+        if done := _done(before, record, now): return done # meanwhile
+        _put_away(folder, now)
+        return _run(notebook, folder, record, now, env, lock.fileno())
 
 # %% ../nbs/66_sweep.ipynb #sweep11
 def run_name(changes:dict)->str: # of a folder
