@@ -7,8 +7,9 @@ from packaging.version import Version
 
 from conftest import ROOT
 
-LIBRARY = sorted(p.name for p in (ROOT/'nbs').glob('[0-9]*.ipynb'))
-EXPERIMENTS = sorted(p.name for p in (ROOT/'nbs').glob('[a-z]*.ipynb'))
+WINGS = 'core nets ct annotations viz phantom data evaluation detectors engine harvesting experiments apps'.split()
+LIBRARY = [f'{wing}/{p.name}' for wing in WINGS for p in sorted((ROOT/'nbs'/wing).glob('*.ipynb'))]
+EXPERIMENTS = sorted(p.name for p in (ROOT/'nbs').glob('*.ipynb'))
 
 
 @pytest.fixture(scope='module')
@@ -29,7 +30,7 @@ def test_notebook_is_clean(again, name):
 
 
 def test_modules_are_exported(again):
-    ours, theirs = ({p.name: p.read_text() for p in (root/'lesionlab').glob('*.py')} for root in (ROOT, again))
+    ours, theirs = ({p.relative_to(root): p.read_text() for p in (root/'lesionlab').rglob('*.py')} for root in (ROOT, again))
     assert ours == theirs, 'run nbdev_export'
 
 
@@ -45,7 +46,7 @@ def _nbdev_test(path, log):
 def fresh():
     "Fresh processes at the price of a fork."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['nbdev.test', 'nbdev.showdoc', 'matplotlib.pyplot', 'lesionlab.experiment', 'lesionlab.sweep'])
+    context.set_forkserver_preload(['nbdev.test', 'nbdev.showdoc', 'matplotlib.pyplot', 'lesionlab.experiments.detection', 'lesionlab.experiments.sweep'])
     return context
 
 
@@ -67,18 +68,45 @@ def test_notebook_outputs_are_small():
         assert sum('parameters' in c['metadata'].get('tags', []) for c in cells) == 1, f'{name}: needs one parameters cell'
 
 
-def test_rooms_import_one_way():
-    "A module imports from notebooks of a lower number alone, and evaluation knows no detector."
-    order = {}
-    for name in LIBRARY:
-        found = re.search(r'#\| default_exp (\w+)', (ROOT/'nbs'/name).read_text())
-        if found: order[found[1]] = name.split('_')[0] # 03 < 03a < 03b < 04
-    for module, number in order.items():
-        tree = ast.parse((ROOT/'lesionlab'/f'{module}.py').read_text())
-        used = [n.module.split('.')[-1] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or '').startswith('lesionlab.')]
-        used += [a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == 'lesionlab' for a in n.names]
-        for other in used: assert order[other] < number, f'{module} imports {other}'
-        if module != 'viz' and number < '60': assert 'viz' not in used, f'{module} imports viz' # reports and commands may
+def test_folders_of_notebooks_are_the_wings():
+    folders = {p.name for p in (ROOT/'nbs').iterdir() if p.is_dir() and not p.name.startswith('.')}
+    assert folders == set(WINGS)
+    for wing in WINGS:
+        numbers = [p.name[:2] for p in sorted((ROOT/'nbs'/wing).glob('*.ipynb'))]
+        assert numbers == [f'{i:02}' for i in range(len(numbers))], f'nbs/{wing}: number its notebooks from 00 without a gap'
+
+
+def _rooms():
+    "Module: place in the order of the house, from the notebooks that export them; a notebook's number is the place in its wing."
+    found = {name: re.search(r'#\| default_exp ([\w.]+)', (ROOT/'nbs'/name).read_text()) for name in LIBRARY}
+    return {m[1]: (WINGS.index(name.split('/')[0]), name.split('/')[1][:2]) for name, m in found.items() if m}
+
+
+def _imports(module):
+    "Rooms that a room imports, within functions too."
+    path = ROOT/'lesionlab'/f'{module.replace(".", "/")}.py'
+    package = ['lesionlab', *module.split('.')[:-1]]
+    for n in ast.walk(ast.parse(path.read_text())):
+        if isinstance(n, ast.Import): yield from (a.name.removeprefix('lesionlab.') for a in n.names if a.name.startswith('lesionlab.'))
+        if not isinstance(n, ast.ImportFrom): continue
+        base = package[:len(package) - n.level + 1] if n.level else []
+        full = '.'.join([*base, *filter(None, [n.module])])
+        if not full.startswith('lesionlab'): continue
+        for a in n.names: # from ..ct import volume names a room, from ..ct.volume import read_image a thing in it
+            there = f'{full}.{a.name}'.removeprefix('lesionlab.')
+            yield there if (ROOT/'lesionlab'/f'{there.replace(".", "/")}.py').exists() else full.removeprefix('lesionlab.')
+
+
+def test_every_module_is_a_room():
+    modules = {str(p.relative_to(ROOT/'lesionlab').with_suffix('')).replace('/', '.') for p in (ROOT/'lesionlab').rglob('*.py')}
+    assert {m for m in modules if not m.endswith('__init__') and m != '_modidx'} == set(_rooms())
+
+
+@pytest.mark.parametrize('module', _rooms())
+def test_rooms_import_one_way(module):
+    "A room imports from wings above its own, and in its wing from notebooks of a lower number."
+    order = _rooms()
+    for other in _imports(module): assert order[other] < order[module], f'{module} imports {other}'
 
 
 def _settings():
@@ -129,7 +157,7 @@ def test_results_are_written_from_what_was_measured():
     "What the runs left is what docs/results.md, the README's short form and the ledger say, and each figure has its origin."
     sys.path.insert(0, str(ROOT/'tools'))
     from make_results import written
-    from lesionlab.ledger import ORIGIN, load_ledger, read_lines
+    from lesionlab.experiments.ledger import ORIGIN, load_ledger, read_lines
     measured, files = written()
     for path, text in files.items(): assert path.read_text() == text, f'{path.name}: run tools/make_results.py'
     assert read_lines(ROOT/'docs'/'ledger.jsonl') == json.loads(json.dumps(list(measured.lines.values()))), 'ledger.jsonl: run tools/make_results.py'

@@ -2,8 +2,8 @@
 import json, re, shutil, subprocess, sys
 from pathlib import Path
 
-from lesionlab.phantom import phantom
-from lesionlab.viz import save_figure, scene
+from lesionlab.phantom.dataset import phantom
+from lesionlab.viz.charts import save_figure, scene
 
 root = Path(__file__).parents[1]
 docs, copies = root/'docs', root/'docs'/'_notebooks'

@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 
 from lesionlab.core import load_json
-from lesionlab.ledger import Measured, save_ledger
+from lesionlab.experiments.ledger import Measured, save_ledger
 
 root = Path(__file__).parents[1]
 NAMES = {'retinanet': "MONAI's RetinaNet (`retinanet`)", 'centernet_3d': 'CenterNet-3D, 3D U-Net (`centernet_3d`)', 'centernet_2d': 'CenterNet, 2D (`centernet_2d`)', 'mulan': 'MULAN, 2.5D (`mulan`)',

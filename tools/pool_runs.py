@@ -2,8 +2,8 @@
 import sys
 from pathlib import Path
 import pandas as pd
-from lesionlab.annotations import load_table
-from lesionlab.evaluation import froc_table
+from lesionlab.annotations.table import load_table
+from lesionlab.evaluation.metrics import froc_table
 
 folders = [Path(p) for p in sys.argv[1:]]
 if not folders: sys.exit('usage: python tools/pool_runs.py RUN_FOLDER ...')

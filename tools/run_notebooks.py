@@ -16,7 +16,7 @@ def drop_progress_bars(path):
     path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n')
 
 root = Path(__file__).parents[1]
-names = sys.argv[1:] or sorted(str(p) for p in (root/'nbs').glob('[0-9]*.ipynb'))
+names = sys.argv[1:] or sorted(str(p) for p in (root/'nbs').glob('*/[0-9]*.ipynb'))
 real = Path(os.environ.get('LESIONLAB_TEST_DATA', root.parent/'shared'/'data'))
 for name in names:
     if 'LESIONLAB_TEST_DATA' in Path(name).read_text() and not real.exists(): print(f'{name}: left as it is, {real} is not there'); continue

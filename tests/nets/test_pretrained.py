@@ -1,0 +1,116 @@
+"Pretrained weights: every tensor counted, every failure one clear sentence."
+import re
+from urllib.error import URLError
+import huggingface_hub, pytest, torch
+from monai.networks.nets import DenseNet121
+from safetensors.torch import save_file
+
+from lesionlab.nets import pretrained
+from lesionlab.nets.backbones import Trunk, build_backbone, densenet2d
+from lesionlab.core import DataError
+from lesionlab.detectors.registry import make_detector, save_detector
+from lesionlab.nets.pseudo3d import KINDS, adapt_input
+from lesionlab.nets.pretrained import load_trunk, read_weights, resnet2d
+
+
+@pytest.fixture(scope='module')
+def imagenet():
+    "The true names (timm's) and shapes of DenseNet-121, other numbers."
+    torch.manual_seed(0)
+    return {k.replace('layers.', '').replace('class_out', 'classifier'): v for k, v in DenseNet121(2, 3, 1000).state_dict().items()}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_tensor_of_the_trunk_is_loaded(tmp_path, imagenet, kind, capsys):
+    save_file(imagenet, tmp_path/'model.safetensors')
+    trunk = Trunk(kind)
+    report = load_trunk(trunk, tmp_path/'model.safetensors')
+    flat = densenet2d(3)
+    assert report.loaded == len(flat.state_dict()) and not report.missing
+    assert report.loaded + sum(report.left_out.values()) == len(imagenet)
+    assert f'model.safetensors: {report.loaded} tensors loaded, 0 missing' in capsys.readouterr().out
+    conv = dict(trunk.named_modules())['block3.denselayer24.layers.conv2']
+    weight = (conv.spatial if kind == 'st3d' else conv).weight
+    torch.testing.assert_close(weight.sum(2) if weight.dim() == 5 else weight, imagenet['features.denseblock3.denselayer24.conv2.weight'])
+    torch.testing.assert_close(trunk.stem.conv0.weight.squeeze(2), adapt_input(imagenet['features.conv0.weight'], 1))
+    torch.testing.assert_close(trunk.block2.denselayer3.layers.norm1.weight, imagenet['features.denseblock2.denselayer3.norm1.weight'])
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_colours_and_phases(tmp_path, imagenet, channels):
+    torch.save(imagenet, tmp_path/'w.pth')
+    trunk = Trunk('acs', channels)
+    load_trunk(trunk, tmp_path/'w.pth')
+    wanted = imagenet['features.conv0.weight'] if channels == 3 else adapt_input(imagenet['features.conv0.weight'], channels)
+    torch.testing.assert_close(trunk.stem.conv0.weight.squeeze(2), wanted)
+
+
+def test_another_networks_trunk(tmp_path):
+    "VLD starts from the trunk of Lesion Harvester's 2.5D network, of any kind from any other."
+    small = dict(growth=4, first=8, blocks=(2, 2, 3))
+    slices = build_backbone('2.5d', 16, **small)
+    save_file(slices.state_dict(), tmp_path/'slices.safetensors')
+    trunk = Trunk('acs', **small)
+    load_trunk(trunk, tmp_path/'slices.safetensors')
+    torch.testing.assert_close(trunk.block3.denselayer1.layers.conv2.weight, slices.trunk.block3.denselayer1.layers.conv2.weight.squeeze(2))
+    for kind in KINDS:
+        model = make_detector('vld_acs_spr', 'tiny', backbone=kind)
+        save_detector(model, tmp_path/'run.safetensors')
+        other = make_detector('vld_acs_spr', 'tiny', backbone='acs')
+        load_trunk(other, tmp_path/'run.safetensors')
+        torch.testing.assert_close(other.trunk.stem.conv0.weight, model.trunk.stem.conv0.weight)
+        twin = make_detector('vld_acs_spr', 'tiny', backbone=kind)
+        load_trunk(twin, tmp_path/'run.safetensors')
+        for k, v in model.trunk.state_dict().items(): torch.testing.assert_close(twin.trunk.state_dict()[k], v) # of one kind: temporal kernels, too
+
+
+@pytest.mark.parametrize('hub', ['torchvision', 'huggingface'])
+def test_without_a_network_the_error_says_what_to_fetch(tmp_path, monkeypatch, hub):
+    def offline(*_, **__): raise URLError('no network')
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', offline)
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', lambda *_: (_ for _ in ()).throw(huggingface_hub.errors.LocalEntryNotFoundError('offline')))
+    for network in ('densenet121', 'resnet18'):
+        with pytest.raises(DataError, match=re.escape(pretrained.HUBS[network][hub]) + ".*fetch it elsewhere and give its path"): read_weights(hub, network)
+    assert not list(tmp_path.rglob('*.pth'))
+
+
+def test_a_hubs_file_is_read_from_the_cache(tmp_path, monkeypatch, imagenet):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    (tmp_path/'checkpoints').mkdir()
+    torch.save(imagenet, tmp_path/'checkpoints'/'densenet121-a639ec97.pth')
+    assert read_weights('torchvision').keys() == imagenet.keys()
+
+
+@pytest.mark.parametrize('spoil, says', [(lambda w: {}, 'holds no tensors'), (lambda w: {k: v for k, v in w.items() if 'transition1' not in k}, 'transition1.conv.weight'),
+                                         (lambda w: w | {'features.denseblock1.denselayer1.conv1.weight': torch.zeros(2, 2, 1, 1)}, 'of another shape'),
+                                         (lambda w: w | {'features.denseblock3.denselayer25.conv1.weight': torch.zeros(1)}, 'left over')])
+def test_weights_that_do_not_fit(tmp_path, imagenet, spoil, says):
+    torch.save(spoil(imagenet), tmp_path/'w.pth')
+    trunk = Trunk('acs')
+    before = {k: v.clone() for k, v in trunk.state_dict().items()}
+    with pytest.raises(DataError, match='w.pth.*' + says): load_trunk(trunk, tmp_path/'w.pth')
+    assert all(torch.equal(before[k], v) for k, v in trunk.state_dict().items()) # nothing half loaded
+
+
+def test_a_pickle_of_anything_else_is_refused(tmp_path):
+    import pickle
+    class Evil:
+        def __reduce__(self): return print, ('run',)
+    (tmp_path/'w.pth').write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(DataError, match="w.pth: can't be read as weights"): read_weights(tmp_path/'w.pth')
+
+
+def test_resnet18_by_all_names(tmp_path):
+    torch.manual_seed(0)
+    net = resnet2d().eval()
+    state = net.state_dict()
+    def transformers(k):
+        k = k.replace('downsample.0', 'shortcut.convolution').replace('downsample.1', 'shortcut.normalization')
+        k = re.sub(r'^conv1', 'embedder.embedder.convolution', re.sub(r'^bn1', 'embedder.embedder.normalization', k))
+        k = re.sub(r'\.(conv|bn)([12])\.', lambda m: f'.layer.{int(m[2]) - 1}.{"convolution" if m[1] == "conv" else "normalization"}.', k)
+        return 'resnet.' + re.sub(r'^layer(\d)\.(\d)', lambda m: f'encoder.stages.{int(m[1]) - 1}.layers.{m[2]}', k)
+    x = torch.rand(2, 3, 32, 32)
+    for name, rename in dict(torchvision=lambda k: k, monai=lambda k: 'module.' + k, transformers=transformers).items():
+        torch.save({rename(k): v for k, v in state.items()} | {'fc.weight': torch.zeros(1000, 512)}, tmp_path/f'{name}.pth')
+        torch.testing.assert_close(resnet2d(3, tmp_path/f'{name}.pth').eval()(x), net(x))
