@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['LesionlabError', 'DataError', 'ParameterError', 'one_of', 'repo_root', 'resolve', 'atomic_path', 'save_json',
-           'load_json', 'map_jobs', 'seed_everything', 'pick_device', 'read_parameters', 'git_commit', 'environment',
-           'command']
+           'load_json', 'stem', 'digest', 'save_array', 'map_jobs', 'seed_everything', 'pick_device', 'read_parameters',
+           'git_commit', 'environment', 'command']
 
 # %% ../nbs/core/00_core.ipynb #core03
-import ast, json, os, platform, shutil, subprocess, sys
+import ast, hashlib, json, os, platform, shutil, subprocess, sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
+import numpy as np
 
 # %% ../nbs/core/00_core.ipynb #core05
 class LesionlabError(Exception):
@@ -75,6 +76,26 @@ def load_json(path):
     "What `path` holds; a `DataError` names the file if it is no JSON."
     try: return json.loads(Path(path).read_text(encoding='utf-8-sig')) # with or without the mark that spreadsheets put first
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e: raise DataError(f'{path}: can\'t be read as JSON ({e})') from e
+
+# %% ../nbs/core/00_core.ipynb #c-core01
+def stem(path)->str:
+    "A file's name without `.nii.gz` and the like."
+    name = Path(path).name
+    for end in ('.nii.gz', '.seg.nrrd'):
+        if name.lower().endswith(end): return name[:-len(end)]
+    return Path(name).stem
+
+# %% ../nbs/core/00_core.ipynb #c-core02
+def digest(files):
+    "Short digest of the files' places, sizes and times."
+    try: stats = ''.join(f'{p.resolve()}{(s := p.stat()).st_size}{s.st_mtime_ns}' for p in files)
+    except OSError as e: raise DataError(f'{e.filename}: no such file') from e
+    return hashlib.sha1(stats.encode()).hexdigest()[:12]
+
+def save_array(array:np.ndarray, path)->Path:
+    "Write `.npy`, whole or not at all."
+    with atomic_path(path) as part: np.save(part, array)
+    return Path(path)
 
 # %% ../nbs/core/00_core.ipynb #core14b
 def map_jobs(

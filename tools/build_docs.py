@@ -2,8 +2,9 @@
 import json, re, shutil, subprocess, sys
 from pathlib import Path
 
+from lesionlab.viz.scenes import scene
+from lesionlab.viz.charts import save_figure
 from lesionlab.phantom.dataset import phantom
-from lesionlab.viz.charts import save_figure, scene
 
 root = Path(__file__).parents[1]
 docs, copies = root/'docs', root/'docs'/'_notebooks'

@@ -10,10 +10,11 @@ __all__ = ['MM', 'boxes_to_mm', 'boxes_from_mm', 'lesion_table', 'to_coco', 'fro
 import json
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from .table import BOX, SPACING, Lesions, annotation_table, from_mask
-from ..core import DataError, load_json, save_json
+from ..core import DataError, load_json, save_json, stem
+from ..ct.volume import Volume, from_world, to_world
+from ..ct.io import read_image, write_image
 from ..ct.spatial import carry_boxes
-from ..ct.volume import Volume, from_world, read_image, stem, to_world, write_image
+from .table import BOX, SPACING, Lesions, annotation_table, from_mask
 
 # %% ../../nbs/annotations/04_exchange.ipynb #exchange05
 MM = ['x1_mm', 'y1_mm', 'z1_mm', 'x2_mm', 'y2_mm', 'z2_mm'] # LPS, the enclosing box along the world's axes

@@ -8,11 +8,15 @@ __all__ = ['FORMATS', 'read_annotations', 'read_slices', 'format_of', 'write_ann
 # %% ../../nbs/annotations/05_io.ipynb #files03
 from pathlib import Path
 import numpy as np, pandas as pd, torch
+from ..core import DataError, ParameterError, load_json, one_of, save_json, stem
 from .table import BOX, Lesions, annotation_table, load_table, save_table
-from ..core import DataError, ParameterError, load_json, one_of, save_json
-from .exchange import MM, boxes_from_mm, from_coco, from_markups, from_monai, geometry_of, read_nndetection, to_coco, to_markups, to_monai, write_nndetection
-from .deeplesion import from_authors, from_dl_info, load_pickle, save_pickle, to_authors, to_dl_info, tracklet_slices
-from ..ct.volume import stem
+from lesionlab.annotations.deeplesion import (
+    from_authors, from_dl_info, load_pickle, save_pickle, to_authors, to_dl_info, tracklet_slices,
+)
+from lesionlab.annotations.exchange import (
+    MM, boxes_from_mm, from_coco, from_markups, from_monai, geometry_of, read_nndetection, to_coco,
+    to_markups, to_monai, write_nndetection,
+)
 
 # %% ../../nbs/annotations/05_io.ipynb #files05
 def _in_mm(rows, geometry, path):

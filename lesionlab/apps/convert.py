@@ -9,9 +9,10 @@ __all__ = ['convert_annotations', 'convert_main']
 from pathlib import Path
 import pandas as pd
 from ..core import DataError, ParameterError, command, one_of
-from ..annotations.io import format_of, read_annotations, read_slices, what_is_lost, write_annotations
 from ..annotations.recist import PADDING
-from ..data.scans import Geometry, find_scans
+from ..annotations.io import format_of, read_annotations, read_slices, what_is_lost, write_annotations
+from ..data.case import Geometry
+from ..data.scans import find_scans
 
 # %% ../../nbs/apps/03_convert.ipynb #convert05
 def convert_annotations(

@@ -9,13 +9,13 @@ __all__ = ['match_files', 'strata_of', 'strata_table', 'evaluate_files', 'evalua
 import os, tempfile
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..viz import charts as viz
-from ..annotations.table import SPACING, save_table
 from ..core import DataError, ParameterError, command, environment, one_of, resolve, save_json
-from ..evaluation.metrics import FPS, by_stratum, evaluate, froc_of, precision_recall, size_strata, stratum
+from ..annotations.table import SPACING, save_table
 from ..annotations.io import read_annotations, read_slices
-from ..evaluation.intervals import bootstrap, froc_band
+from ..viz import charts
 from ..evaluation.matching import RULES, Matched, match
+from ..evaluation.metrics import FPS, by_stratum, evaluate, froc_of, precision_recall, size_strata, stratum
+from ..evaluation.intervals import bootstrap, froc_band
 
 # %% ../../nbs/apps/02_evaluate.ipynb #cli05
 def match_files(
@@ -93,8 +93,8 @@ def _write(m, table, strata, out, fps, rounds, seed, files):
         if strata is not None: save_table(strata.reset_index(), part/'strata.csv')
         grid = np.linspace(0, 8, 81)
         bands = {'detections': (grid, *froc_band(m, grid, rounds, seed))} if rounds else {}
-        viz.save_figure(viz.froc_figure({'detections': froc_of(m)}, bands=bands), part/'froc.html')
-        viz.save_figure(viz.precision_figure({'detections': precision_recall(m)}), part/'precision.html')
+        charts.save_figure(charts.froc_figure({'detections': froc_of(m)}, bands=bands), part/'froc.html')
+        charts.save_figure(charts.precision_figure({'detections': precision_recall(m)}), part/'precision.html')
         for p in part.iterdir(): os.replace(p, out/p.name)
 
 # %% ../../nbs/apps/02_evaluate.ipynb #cli10

@@ -12,16 +12,20 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.script import Param
 from tqdm.auto import tqdm
+from lesionlab.core import (
+    DataError, LesionlabError, ParameterError, command, digest, load_json, pick_device, resolve, save_json,
+)
+from ..ct.volume import Volume, to_world
+from ..ct.io import write_image
 from ..annotations.table import BOX, Lesions, annotation_table, save_table, to_rows
-from ..core import DataError, LesionlabError, ParameterError, command, load_json, pick_device, resolve, save_json
-from ..data.crops import Preprocessing
-from ..detectors.registry import load_detector
 from ..annotations.exchange import MM, lesion_table, to_coco, to_label_map, to_markups
-from ..engine.inference import predict
+from ..data.case import Case
+from ..data.scans import PREDICTION, find_scans, is_prediction
+from ..data.preprocessing import Preprocessing
 from ..data.phases import read_case
+from ..detectors.registry import load_detector
+from ..engine.inference import predict
 from .report import write_report
-from ..data.scans import PREDICTION, Case, find_scans, is_prediction
-from ..ct.volume import Volume, digest, to_world, write_image
 
 # %% ../../nbs/apps/01_predict.ipynb #predict05
 def _point_table(lesions, volume):

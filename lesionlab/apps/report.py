@@ -11,12 +11,13 @@ from pathlib import Path
 from string import Template
 import numpy as np, torch
 from PIL import Image
-from ..viz import charts as viz
-from ..annotations.table import Lesions
 from ..core import atomic_path
-from ..annotations.exchange import boxes_to_mm
-from ..ct.spatial import carry_boxes, carry_points, resize, to_lps
 from ..ct.volume import Volume, window_hu
+from ..ct.spatial import carry_boxes, carry_points, resize, to_lps
+from ..annotations.table import Lesions
+from ..annotations.exchange import boxes_to_mm
+from ..viz.slices import FOUND, POINT, show_slices
+from ..viz import scenes
 
 # %% ../../nbs/apps/00_report.ipynb #report05
 def _jpegs(volume, window, side):
@@ -96,12 +97,12 @@ def write_report(
     slices, mm = _jpegs(upright, window, side)
     start = int(shown.boxes[0, [0, 3]].mean()) if len(shown) else upright.shape[0] // 2
     if len(lesions): least = min(least, int(float(lesions.scores[0]) * 100) / 100)
-    figure = viz.scene(upright, found=shown, best=min(best, max(1, int((shown.scores >= least).sum()))))
+    figure = scenes.scene(upright, found=shown, best=min(best, max(1, int((shown.scores >= least).sum()))))
     figure.update_layout(height=600)
     figure.update_scenes(xaxis_title='to the left, mm', yaxis_title='to the back, mm', zaxis_title='to the head, mm')
     grid = ' x '.join(map(str, volume.shape)) + ' voxels (z y x) of ' + ' x '.join(f'{s:.2f}' for s in volume.spacing) + ' mm'
     page = _PAGE.substitute(title=html.escape(volume.name or 'volume'), about=html.escape(' · '.join(t for t in (grid, f'{len(lesions)} detections', about, 'for research, not for diagnosis') if t)),
                             last=upright.shape[0] - 1, start=min(max(start, 0), upright.shape[0] - 1), least=least, slices=json.dumps(slices), lesions=json.dumps(_rows(lesions, volume, upright, shown)), mm=mm,
-                            spacing=json.dumps([float(s) for s in upright.spacing]), found=viz.FOUND, point=viz.POINT, scene=figure.to_html(full_html=False, include_plotlyjs=True, config=dict(responsive=True)))
+                            spacing=json.dumps([float(s) for s in upright.spacing]), found=FOUND, point=POINT, scene=figure.to_html(full_html=False, include_plotlyjs=True, config=dict(responsive=True)))
     with atomic_path(path) as part: part.write_text(page, encoding='utf-8')
     return Path(path)

@@ -8,14 +8,15 @@ __all__ = ['Verdicts', 'Review']
 # %% ../../nbs/apps/04_review.ipynb #review03
 import io
 from pathlib import Path
-from fastcore.basics import patch
-from IPython.display import clear_output, display
 import ipywidgets as w, matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
-from ..annotations.table import BOX, Lesions, annotation_table, lesions_of, load_table, save_table
+from IPython.display import clear_output, display
+from fastcore.basics import patch
 from ..core import DataError, one_of
-from ..harvesting.partly_labelled import VERDICTS
-from ..viz.charts import scene, show_slices
 from ..ct.volume import WINDOWS
+from ..annotations.table import BOX, Lesions, annotation_table, lesions_of, load_table, save_table
+from ..viz.slices import show_slices
+from ..viz.scenes import scene
+from ..harvesting.partly_labelled import VERDICTS
 
 # %% ../../nbs/apps/04_review.ipynb #review05
 class Verdicts:

@@ -9,7 +9,7 @@ __all__ = ['is_dicom', 'Series', 'find_series', 'read_series', 'read_dicom', 'wr
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-import numpy as np, pydicom, SimpleITK as sitk
+import SimpleITK as sitk, numpy as np, pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from ..core import DataError, atomic_path

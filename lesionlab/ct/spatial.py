@@ -8,8 +8,7 @@ __all__ = ['cut', 'resize', 'resample', 'scale_boxes', 'to_lps', 'carry_boxes', 
 # %% ../../nbs/ct/04_spatial.ipynb #grids03
 from dataclasses import replace
 from itertools import permutations
-import numpy as np, torch
-import torch.nn.functional as F
+import numpy as np, torch, torch.nn.functional as F
 from .volume import AIR, Volume, from_world, to_world
 
 # %% ../../nbs/ct/04_spatial.ipynb #grids29

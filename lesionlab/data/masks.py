@@ -11,13 +11,14 @@ import math
 from dataclasses import replace
 import numpy as np, pandas as pd, torch
 from skimage.segmentation import random_walker
-from ..annotations.table import BOX
-from ..annotations.boxes import iou2d
 from ..core import DataError
+from ..ct.volume import Volume
+from ..ct.io import read_image
 from ..ct.spatial import cut
+from ..annotations.boxes import iou2d
+from ..annotations.table import BOX
 from ..annotations.recist import recist_axes
-from .scans import Case
-from ..ct.volume import Volume, read_image
+from .case import Case
 
 # %% ../../nbs/data/04_masks.ipynb #lmask05
 def mark_ellipse(

@@ -9,11 +9,12 @@ __all__ = ['HCC_PHASES', 'MISSING', 'Phases', 'check_one_grid', 'stack_phases', 
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch
-from ..core import DataError, one_of
-from .crops import Preprocessing
+from ..core import DataError, one_of, stem
+from ..ct.volume import Volume, to_world
+from ..ct.io import read_image, read_images_4d
 from ..ct.dicom import read_dicom
-from .scans import Case
-from ..ct.volume import Volume, read_image, read_images_4d, stem, to_world
+from .case import Case
+from .preprocessing import Preprocessing
 
 # %% ../../nbs/data/09_phases.ipynb #phases05
 HCC_PHASES = ('none', 'arterial', 'portal', 'delayed') # in time

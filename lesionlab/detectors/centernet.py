@@ -11,9 +11,9 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
-from . import mscn
 from ..core import one_of
-from .vld import STRIDE, Head, decode_vld, vld_loss
+from .heads import STRIDE, Head, decode_vld, vld_loss
+from . import mscn
 
 # %% ../../nbs/detectors/06_centernet.ipynb #centernet05
 def build_2d(

@@ -6,8 +6,7 @@
 __all__ = ['center_cells', 'heatmap', 'cells_around', 'focal_loss', 'peaks']
 
 # %% ../../nbs/detectors/00_heatmaps.ipynb #heatmaps03
-import torch
-import torch.nn.functional as F
+import torch, torch.nn.functional as F
 from torch import Tensor
 from ..annotations.boxes import box_center, box_size
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
-from ..annotations.boxes import box_slices
 from ..core import one_of
-from .faster_rcnn import NETS as FASTER, FasterRCNN, FasterRCNNSettings, STRIDE, _bce, of_all, roi_align
+from ..annotations.boxes import box_slices
+from .heads import STRIDE
+from .faster_rcnn import NETS as FASTER, FasterRCNN, FasterRCNNSettings, _bce, of_all, roi_align
 
 # %% ../../nbs/detectors/09_mulan.ipynb #mulan05
 @dataclass(frozen=True)

@@ -11,21 +11,16 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 import torch
-from safetensors import safe_open, SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from . import centernet
-from . import faster_rcnn
-from . import mscn
-from . import mulan
-from . import retinanet
-from . import vld
 from ..core import DataError, ParameterError, atomic_path, one_of
-from ..nets.pseudo3d import KINDS
+from ..nets.layers import KINDS
+from . import centernet, faster_rcnn, heads, mscn, mulan, retinanet, vld
 
 # %% ../../nbs/detectors/10_registry.ipynb #detector05
 DETECTORS = { # name: (builder, what it changes in the preset)
-    **{f'vld_{kind}_{points}': (vld.build, dict(backbone=kind, points=points)) for kind in KINDS for points in vld.POINTS},
+    **{f'vld_{kind}_{points}': (vld.build, dict(backbone=kind, points=points)) for kind in KINDS for points in heads.POINTS},
     'centernet_2d': (centernet.build_2d, {}), 'centernet_3d': (centernet.build_3d, {}),
     'mscn': (mscn.build, dict(hnsl=False)), 'mscn_hnsl': (mscn.build, dict(hnsl=True)),
     'faster_rcnn': (faster_rcnn.build, {}), **{f'faster_rcnn_{rule}': (faster_rcnn.build, dict(sampling=rule)) for rule in faster_rcnn.SAMPLING[1:]},

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from monai.apps.detection.networks.retinanet_network import RetinaNet as Heads
-from monai.apps.detection.utils.anchor_utils import AnchorGeneratorWithAnchorShape
 from monai.apps.detection.utils.ATSS_matcher import ATSSMatcher
+from monai.apps.detection.utils.anchor_utils import AnchorGeneratorWithAnchorShape
 from monai.apps.detection.utils.box_coder import BoxCoder
 from monai.losses.focal_loss import sigmoid_focal_loss
 from monai.networks.blocks.feature_pyramid_network import FeaturePyramidNetwork
 from monai.networks.nets import ResNet
 from torch import Tensor, nn
-from ..annotations.boxes import nms
 from ..core import one_of
-from .faster_rcnn import Judging
+from ..annotations.boxes import nms
+from .heads import Judging
 
 # %% ../../nbs/detectors/08_retinanet.ipynb #retina05
 @dataclass(frozen=True)

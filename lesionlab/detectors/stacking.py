@@ -10,8 +10,8 @@ import numpy as np, pandas as pd, torch
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from ..annotations.table import BOX, Lesions
 from ..core import ParameterError
+from ..annotations.table import BOX, Lesions
 
 # %% ../../nbs/detectors/02_stacking.ipynb #stacking05
 _MOVE = np.eye(7); _MOVE[[0, 1, 2], [4, 5, 6]] = 1           # middle x, y and area go on by their velocities; the shape stays

@@ -6,8 +6,8 @@
 __all__ = ['sample', 'refine', 'points_to_boxes', 'sphere_points', 'points_loss', 'box_corners', 'triplet_loss']
 
 # %% ../../nbs/detectors/01_surface_points.ipynb #surface_03
-import itertools, math, torch
-import torch.nn.functional as F
+import itertools, math
+import torch, torch.nn.functional as F
 from torch import Tensor
 from ..annotations.boxes import box_center
 

@@ -7,17 +7,16 @@ __all__ = ['windows', 'core_size', 'predict_maps', 'predict', 'inside', 'predict
 
 # %% ../../nbs/engine/01_inference.ipynb #inferenc03
 import itertools, math
-import numpy as np, torch
-import torch.nn.functional as F
+import numpy as np, torch, torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from ..annotations.table import Lesions, annotation_table, to_rows
-from ..annotations.boxes import nms
 from ..core import DataError
-from ..data.crops import Preprocessing
-from ..ct.spatial import carry_boxes, carry_points, resample, scale_boxes, to_lps
-from ..data.phases import Phases, read_case
 from ..ct.volume import Volume
+from ..ct.spatial import carry_boxes, carry_points, resample, scale_boxes, to_lps
+from ..annotations.boxes import nms
+from ..annotations.table import Lesions, annotation_table, to_rows
+from ..data.preprocessing import Preprocessing
+from ..data.phases import Phases, read_case
 
 # %% ../../nbs/engine/01_inference.ipynb #inferenc05
 def _axis_windows(size, core, margin):

@@ -8,11 +8,10 @@ __all__ = ['figure_names', 'bootstrap', 'paired_test', 'froc_band']
 # %% ../../nbs/evaluation/03_intervals.ipynb #interval03
 from dataclasses import dataclass
 import numpy as np, pandas as pd
-from ..annotations.table import BOX
 from ..core import DataError, ParameterError
-from .metrics import FPS, PRECISIONS, VLD_FPS
+from ..annotations.table import BOX
 from .matching import Matched
-from .p3d import average_precision, read_curve
+from .metrics import FPS, PRECISIONS, VLD_FPS, average_precision, read_curve
 
 # %% ../../nbs/evaluation/03_intervals.ipynb #interval05
 @dataclass

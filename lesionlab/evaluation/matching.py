@@ -8,9 +8,9 @@ __all__ = ['RULES', 'Matched', 'patients_of', 'match', 'hits']
 # %% ../../nbs/evaluation/00_matching.ipynb #matching03
 from dataclasses import dataclass
 import numpy as np, pandas as pd
-from ..annotations.table import BOX, annotation_table
-from ..annotations.boxes import box_slices
 from ..core import DataError, ParameterError, one_of
+from ..annotations.boxes import box_slices
+from ..annotations.table import BOX, annotation_table
 
 # %% ../../nbs/evaluation/00_matching.ipynb #matching05
 RULES = {'3d': .3, 'p3d': .5, 'p3d extent': .5, 'recist 2d': .5} # rule: its usual threshold

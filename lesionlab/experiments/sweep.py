@@ -8,13 +8,15 @@ __all__ = ['notebook_parameters', 'command_line', 'read_values', 'data_read', 'r
 # %% ../../nbs/experiments/01_sweep.ipynb #sweep03
 import argparse, ast, fcntl, hashlib, itertools, json, os, re, shlex, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from pathlib import Path
+from queue import SimpleQueue
 import pandas as pd, yaml
 from tqdm.auto import tqdm
+from lesionlab.core import (
+    DataError, LesionlabError, ParameterError, atomic_path, digest, environment, load_json, repo_root,
+    resolve, save_json,
+)
 from ..annotations.table import save_table
-from ..core import DataError, LesionlabError, ParameterError, atomic_path, environment, load_json, repo_root, resolve, save_json
-from ..ct.volume import digest
 
 # %% ../../nbs/experiments/01_sweep.ipynb #sweep05
 def notebook_parameters(

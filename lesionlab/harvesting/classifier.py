@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'KINDS', 'SIZES', 'Patches', 'cut_views', 'cut_cubes', 'LPCSettings', 'LPC', 'Samples', 'train_lpc',
-           'score_lpc', 'in_sample', 'out_of_fold']
+           'score_lpc', 'in_sample', 'out_of_fold', 'cut_proposals']
 
 # %% ../../nbs/harvesting/05_classifier.ipynb #lpc03
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-import numpy as np, torch, torch.nn.functional as F
+import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from monai.networks.nets import ResNet
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from ..core import DataError, one_of
+from ..annotations.table import BOX
 
 # %% ../../nbs/harvesting/05_classifier.ipynb #lpc05
 VIEWS = ('axial', 'coronal', 'sagittal')
@@ -214,3 +215,20 @@ def out_of_fold(
     with ThreadPoolExecutor(at_once, initializer=lambda: torch.set_num_threads(cores)) as pool: scores = np.stack([*pool.map(scored, range(folds))]) # nets so small don't fill several cores
     mine = (of >= 0) & ~torch.isnan(samples.label).numpy()
     return np.where(mine, scores[of, np.arange(len(of))], scores.mean(0))
+
+# %% ../../nbs/harvesting/05_classifier.ipynb #rounds09d
+def cut_proposals(
+    model:LPC,
+    volumes:dict,            # name: `Volume` as read
+    proposals:pd.DataFrame,  # of `propose`
+    labels,                  # (N,) 1 lesion, 0 none, nan unknown
+    patients:dict,           # name of a volume: patient
+)->Samples:
+    "What the classifier sees of every proposal."
+    x, size = [None] * len(proposals), np.zeros((len(proposals), 3), np.float32)
+    for name, rows in tqdm(proposals.groupby('volume', sort=False), desc='cut', leave=False):
+        boxes, v = torch.tensor(rows[BOX].to_numpy(np.float32)), volumes[name]
+        for i, patch in zip(rows.index, model.cut(v.array, v.spacing, boxes).half()): x[i] = patch
+        size[rows.index] = (boxes[:, 3:] - boxes[:, :3]).numpy() * v.spacing
+    if not x: raise DataError('there is no proposal to classify')
+    return Samples(torch.stack(x), torch.from_numpy(size), torch.as_tensor(np.asarray(labels, np.float32)), np.array([patients[v] for v in proposals.volume]))

@@ -8,11 +8,11 @@ __all__ = ['MARK', 'completed', 'held_against', 'judge']
 # %% ../../nbs/harvesting/07_completeness.ipynb #completeness03
 import numpy as np, pandas as pd
 from ..annotations.table import BOX
-from ..evaluation.metrics import PRECISIONS, precision_recall, recall_at_precision
-from .mining import Harvest
-from ..evaluation.intervals import bootstrap
 from ..evaluation.matching import Matched, hits, match
-from .samples import box_slices_of
+from ..evaluation.metrics import PRECISIONS, precision_recall, recall_at_precision
+from ..evaluation.intervals import bootstrap
+from .sets import Harvest
+from .generator import box_slices_of
 
 # %% ../../nbs/harvesting/07_completeness.ipynb #completeness05
 MARK = 2. # score of a mark, above all others

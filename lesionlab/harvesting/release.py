@@ -8,10 +8,10 @@ __all__ = ['SOURCES', 'write_release']
 # %% ../../nbs/harvesting/08_release.ipynb #release03
 from pathlib import Path
 import pandas as pd
-from ..annotations.table import annotation_table, save_table
 from ..core import DataError, atomic_path, environment, save_json
-from ..annotations.exchange import to_coco
+from ..annotations.table import annotation_table, save_table
 from ..annotations.deeplesion import save_pickle, to_authors
+from ..annotations.exchange import to_coco
 
 # %% ../../nbs/harvesting/08_release.ipynb #release05
 SOURCES = dict(mark='marks of an expert that no proposal hits, on their slice', recovered='marks of an expert, with the 3D box of the proposal that hits them', harvested='lesions that nobody had marked')

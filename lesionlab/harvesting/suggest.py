@@ -7,8 +7,8 @@ __all__ = ['doubt', 'describe_volumes', 'suggest_volumes']
 
 # %% ../../nbs/harvesting/09_suggest.ipynb #suggest03
 import numpy as np, pandas as pd
-from ..annotations.table import BOX
 from ..core import ParameterError
+from ..annotations.table import BOX
 
 # %% ../../nbs/harvesting/09_suggest.ipynb #suggest05
 def doubt(

@@ -6,13 +6,13 @@
 __all__ = ['LATERALS', 'BACKBONES', 'densenet2d', 'Trunk', 'enlarge_and_add', 'FPN', 'SliceBackbone', 'build_backbone']
 
 # %% ../../nbs/nets/03_backbones.ipynb #backbone03
-import torch
-import torch.nn.functional as F
+import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from monai.networks.nets import DenseNet
 from torch import Tensor, nn
 from ..core import one_of
-from .pseudo3d import KINDS, convert
+from .layers import KINDS
+from .pseudo3d import convert
 
 # %% ../../nbs/nets/03_backbones.ipynb #backbone05
 def densenet2d(

@@ -6,12 +6,12 @@
 __all__ = ['norm_scale', 'folded_weights', 'as_volume', 'as_stack', 'FastDenseLayer', 'FastDenseBlock', 'FastTrunk']
 
 # %% ../../nbs/nets/04_fused.ipynb #fast03
-import copy, torch
-import torch.nn.functional as F
+import copy
+import torch, torch.nn.functional as F
 from torch import Tensor, nn
-from .backbones import Trunk
-from .layers import SlicewiseConv3d
 from .convolutions import ST3DConv
+from .layers import SlicewiseConv3d
+from .backbones import Trunk
 
 # %% ../../nbs/nets/04_fused.ipynb #fast05
 def norm_scale(

@@ -7,8 +7,7 @@ __all__ = ['KINDS', 'SlicewiseConv3d', 'inflated_conv', 'acs_conv', 'st3d_conv',
            'convert_pool', 'convert_conv']
 
 # %% ../../nbs/nets/01_layers.ipynb #layers03
-import torch
-import torch.nn.functional as F
+import torch, torch.nn.functional as F
 from torch import nn
 from .convolutions import ACSConv3d, ST3DConv
 

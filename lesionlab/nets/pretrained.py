@@ -6,17 +6,18 @@
 __all__ = ['HUBS', 'read_weights', 'trunk_name', 'resnet_name', 'Loaded', 'load_trunk', 'resnet2d']
 
 # %% ../../nbs/nets/05_pretrained.ipynb #pretrained03
-import pickle, re, torch
+import pickle, re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
+import torch
 from monai.networks.nets import resnet18
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from .backbones import Trunk
 from ..core import DataError
 from .pseudo3d import adapt_input, load_2d
+from .backbones import Trunk
 
 # %% ../../nbs/nets/05_pretrained.ipynb #pretrained05
 HUBS = dict(

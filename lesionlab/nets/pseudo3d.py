@@ -6,14 +6,15 @@
 __all__ = ['ELEMENTWISE', 'GLOBAL', 'Folding', 'Conversion', 'convert', 'state_2d', 'load_2d', 'adapt_input', 'adapt_first_conv']
 
 # %% ../../nbs/nets/02_pseudo3d.ipynb #p3dc03
-import copy, torch
+import copy
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import NamedTuple
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
-from .layers import KINDS, SlicewiseConv3d, convert_conv, convert_norm, convert_pool, transposed_conv
 from .convolutions import ACSConv3d, ST3DConv
+from .layers import KINDS, SlicewiseConv3d, convert_conv, convert_norm, convert_pool, transposed_conv
 
 # %% ../../nbs/nets/02_pseudo3d.ipynb #p3dc06
 class Folding:

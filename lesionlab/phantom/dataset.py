@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from scipy import ndimage
 from scipy.spatial.distance import cdist
-from .scanner import acquire, draw_couch
-from .anatomy import body
-from ..annotations.table import DL_COLUMNS, SPLITS, Lesions, annotation_table, from_mask, save_table, to_rows
-from ..annotations.boxes import to_deeplesion
 from ..core import DataError, ParameterError, atomic_path, command, map_jobs, one_of, resolve, save_json
-from .study import PRESETS, Study, plan_study
+from ..ct.volume import Volume
+from ..ct.io import write_image
+from ..ct.png16 import write_png_series
+from ..annotations.table import SPLITS, Lesions, annotation_table, from_mask, save_table, to_rows
+from ..annotations.recist import to_deeplesion
+from ..annotations.deeplesion import DL_COLUMNS
+from .anatomy import body
 from .lesions import SITES, number_lesions, paint_lesion, pick, thin_slices
-from ..ct.volume import Volume, write_image, write_png_series
+from .scanner import acquire, draw_couch
+from .study import PRESETS, Study, plan_study
 
 # %% ../../nbs/phantom/07_dataset.ipynb #phantom06
 @dataclass

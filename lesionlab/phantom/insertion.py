@@ -9,12 +9,14 @@ __all__ = ['PLACES', 'tissue_map', 'insert_lesions']
 from dataclasses import replace
 import numpy as np
 from scipy import ndimage
+from ..core import DataError, one_of
+from ..ct.volume import AIR, Volume
 from ..annotations.table import from_mask
 from .canvas import LABEL
-from ..core import DataError, one_of
-from .lesions import SOFT, draw_shape, find_place, inside_hu, lesion_voxels, number_lesions, surface_distance
 from .torso import TISSUE
-from ..ct.volume import AIR, Volume
+from lesionlab.phantom.lesions import (
+    SOFT, draw_shape, find_place, inside_hu, lesion_voxels, number_lesions, surface_distance,
+)
 
 # %% ../../nbs/phantom/09_insertion.ipynb #insertion05
 PLACES = dict(lung=('lung', 'lung'), parenchyma=('liver', 'liver'), fat=('abdomen', 'visceral fat')) # site whose lesions it gets, label in the map

@@ -9,14 +9,15 @@ __all__ = ['GRID', 'LIVER_MIDDLE', 'ENHANCEMENT', 'SHARES', 'MultiPhase', 'multi
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-import numpy as np, SimpleITK as sitk
-from .scanner import acquire, draw_scanner
-from .anatomy import body
+import SimpleITK as sitk, numpy as np
+from ..core import DataError, atomic_path, command, map_jobs, resolve, save_json
+from ..ct.volume import Volume
+from ..ct.io import to_sitk, write_image
 from ..annotations.table import Lesions, from_mask
 from .canvas import PHASES, Patient
-from ..core import DataError, atomic_path, command, map_jobs, resolve, save_json
+from .anatomy import body
 from .lesions import draw_shape, find_place, number_lesions, paint_lesion, thin_slices
-from ..ct.volume import Volume, to_sitk, write_image
+from .scanner import acquire, draw_scanner
 
 # %% ../../nbs/phantom/08_liver.ipynb #multiphase05
 GRID = (28, 112, 144), (5., 2.2, 2.2)        # voxels; mm, z y x

@@ -9,12 +9,12 @@ __all__ = ['QUANTILES', 'MARKED_SIDE', 'UNMARKED_SIDE', 'SHORT_LONG', 'DEPTH_SID
 # %% ../../nbs/phantom/06_study.ipynb #study03
 from dataclasses import dataclass, replace
 import numpy as np
-from .scanner import Scanner, draw_scanner
-from .anatomy import body
-from .canvas import LABEL, PHASES, Patient
 from ..core import ParameterError, one_of
-from .lesions import SITES, draw_shape, find_place, pick
+from .canvas import LABEL, PHASES, Patient
 from .torso import OUTLINE
+from .anatomy import body
+from .lesions import SITES, draw_shape, find_place, pick
+from .scanner import Scanner, draw_scanner
 
 # %% ../../nbs/phantom/06_study.ipynb #study05
 QUANTILES = (.05, .25, .5, .75, .95)

@@ -6,12 +6,11 @@
 __all__ = ['strips', 'compare']
 
 # %% ../../nbs/viz/03_strips.ipynb #strips03
-import matplotlib.pyplot as plt
-import numpy as np, pandas as pd
-from ..annotations.table import BOX
+import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from ..core import DataError
-from .charts import FOUND, POINT, TRUTH
 from ..ct.volume import window_hu
+from ..annotations.table import BOX
+from .slices import FOUND, POINT, TRUTH
 
 # %% ../../nbs/viz/03_strips.ipynb #strips05
 def strips(

@@ -4,22 +4,25 @@ from dataclasses import replace
 from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd, pydicom, pytest, SimpleITK as sitk, torch
 
-from lesionlab.annotations.table import BOX, Lesions, annotation_table, to_rows
-from lesionlab.apps.evaluate import match_files
 from lesionlab.core import DataError
-from lesionlab.data.crops import Preprocessing
-from lesionlab.data.layouts import find_cases
-from lesionlab.detectors.registry import make_detector, load_detector, save_detector
+from lesionlab.ct.volume import Volume
+from lesionlab.ct.io import read_image, to_sitk, write_image
+from lesionlab.ct.png16 import write_png_series
 from lesionlab.ct.dicom import read_dicom, write_dicom
+from lesionlab.annotations.table import BOX, Lesions, annotation_table, to_rows
+from lesionlab.annotations.recist import recist_axes, recist_boxes
+from lesionlab.annotations.deeplesion import from_authors, from_dl_info, load_pickle, save_pickle, to_authors
 from lesionlab.annotations.exchange import MM, boxes_to_mm, lesion_table, to_coco, to_label_map, to_markups, to_monai
 from lesionlab.annotations.io import read_annotations, write_annotations
-from lesionlab.annotations.deeplesion import from_authors, from_dl_info, load_pickle, save_pickle, to_authors
-from lesionlab.engine.inference import predict
 from lesionlab.phantom.dataset import phantom, write_phantom
+from lesionlab.data.case import Geometry
+from lesionlab.data.scans import find_scans
+from lesionlab.data.layouts import find_cases
+from lesionlab.data.preprocessing import Preprocessing
+from lesionlab.detectors.registry import load_detector, make_detector, save_detector
+from lesionlab.engine.inference import predict
 from lesionlab.apps.predict import predict_scans, write_prediction
-from lesionlab.annotations.recist import recist_axes, recist_boxes
-from lesionlab.data.scans import Geometry, find_scans
-from lesionlab.ct.volume import Volume, read_image, to_sitk, write_image, write_png_series
+from lesionlab.apps.evaluate import match_files
 
 
 @pytest.fixture(scope='module')

@@ -3,13 +3,17 @@ import gzip, json, resource, shutil, subprocess, sys
 import numpy as np, pandas as pd, pytest, torch
 
 from conftest import ROOT
-from lesionlab.annotations.table import BOX
-from lesionlab.annotations.boxes import box_size
-from lesionlab.data.recropping import cut_off_centre, shape_tells, suit_grid
-from lesionlab.data.layouts import find_cases, recist_to_3d, split_cases
-from lesionlab.annotations.deeplesion import from_dl_info
+from lesionlab.ct.volume import AIR, to_world
+from lesionlab.ct.io import read_image
 from lesionlab.ct.spatial import resample
-from lesionlab.ct.volume import AIR, read_image, to_world
+from lesionlab.annotations.boxes import box_size
+from lesionlab.annotations.table import BOX
+from lesionlab.annotations.recist import recist_to_3d
+from lesionlab.annotations.deeplesion import from_dl_info
+from lesionlab.data.layouts import find_cases
+from lesionlab.data.splits import split_cases
+from lesionlab.data.recropping import cut_off_centre, shape_tells
+from lesionlab.data.planning import suit_grid
 
 
 @pytest.fixture(scope='module')
@@ -63,10 +67,10 @@ def test_whole_abdomen_in_bounded_memory(real_data):
     "41 x 512 x 512 on its own grid, by the small net, in under 4 GiB."
     code = f'''
 import resource, torch
-from lesionlab.data.crops import Preprocessing
+from lesionlab.ct.io import read_image
+from lesionlab.data.preprocessing import Preprocessing
 from lesionlab.detectors.registry import make_detector
 from lesionlab.engine.inference import predict
-from lesionlab.ct.volume import read_image
 ct = read_image({str(real_data/"ct"/"imagesTs"/"crlm_1004.nii.gz")!r})
 found = predict(make_detector('vld_acs_spr', 'small').eval(), ct, Preprocessing(ct.spacing), threshold=.2)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, SimpleITK as sitk
 
-from lesionlab.annotations.table import BOX
 from lesionlab.core import DataError, LesionlabError
-from lesionlab.data.crops import prepare_all
-from lesionlab.data.layouts import find_cases, split_cases
+from lesionlab.ct.volume import Volume
+from lesionlab.ct.io import read_image, write_image
+from lesionlab.annotations.table import BOX
 from lesionlab.phantom.dataset import phantom, write_phantom
-from lesionlab.ct.volume import Volume, read_image, write_image
+from lesionlab.data.layouts import find_cases
+from lesionlab.data.splits import split_cases
+from lesionlab.data.preprocessing import prepare_all
 
 
 @pytest.fixture

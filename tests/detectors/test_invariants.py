@@ -3,9 +3,9 @@ import pytest, torch
 from hypothesis import given, settings, strategies as st
 
 from lesionlab.annotations.boxes import iou3d, nms
-from lesionlab.detectors.registry import make_detector
 from lesionlab.detectors.heatmaps import focal_loss, heatmap
 from lesionlab.detectors.surface_points import points_loss, points_to_boxes
+from lesionlab.detectors.registry import make_detector
 
 few = settings(max_examples=25, deadline=None)
 

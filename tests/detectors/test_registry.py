@@ -3,14 +3,14 @@ import json
 import pytest, torch
 
 from conftest import papermill
+from lesionlab.ct.volume import Volume
 from lesionlab.annotations.boxes import iou3d
-from lesionlab.data.crops import Preprocessing
+from lesionlab.phantom.dataset import phantom, write_phantom
+from lesionlab.phantom.liver import write_multiphase
+from lesionlab.data.preprocessing import Preprocessing
 from lesionlab.detectors.registry import detector_names, load_detector, make_detector, save_detector
 from lesionlab.engine.inference import predict
 from lesionlab.experiments.ledger import ORIGIN, load_ledger
-from lesionlab.phantom.liver import write_multiphase
-from lesionlab.phantom.dataset import phantom, write_phantom
-from lesionlab.ct.volume import Volume
 
 
 @pytest.fixture(scope='module')

@@ -2,14 +2,16 @@
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 
-from lesionlab.annotations.table import BOX
 from lesionlab.core import DataError
-from lesionlab.evaluation.metrics import SIZES, ap_of, by_stratum, evaluate, froc, froc_of, precision_recall, recall_at_precision, size_strata
-from lesionlab.annotations.io import read_annotations
+from lesionlab.annotations.table import BOX
 from lesionlab.annotations.deeplesion import from_authors, from_dl_info, tracklet_slices
-from lesionlab.evaluation.intervals import bootstrap, figure_names, paired_test
+from lesionlab.annotations.io import read_annotations
 from lesionlab.evaluation.matching import RULES, match
+from lesionlab.evaluation.metrics import (
+    SIZES, ap_of, by_stratum, evaluate, froc, froc_of, precision_recall, recall_at_precision, size_strata,
+)
 from lesionlab.evaluation.p3d import p3d_evaluate
+from lesionlab.evaluation.intervals import bootstrap, figure_names, paired_test
 
 few = settings(max_examples=80, deadline=None)
 

@@ -5,10 +5,10 @@ import pandas as pd, pytest
 from safetensors import safe_open
 
 from conftest import ROOT, papermill
-from lesionlab.detectors.registry import load_detector
-from lesionlab.evaluation.metrics import froc
 from lesionlab.annotations.table import load_table
 from lesionlab.phantom.dataset import write_phantom
+from lesionlab.evaluation.metrics import froc
+from lesionlab.detectors.registry import load_detector
 
 
 @pytest.fixture(scope='module')

@@ -4,12 +4,12 @@ import numpy as np, pandas as pd, pytest
 
 from conftest import papermill
 from lesionlab.annotations.table import load_table
-from lesionlab.harvesting.completeness import held_against
-from lesionlab.evaluation.metrics import recall_at_precision
 from lesionlab.annotations.io import read_annotations
-from lesionlab.harvesting.mining import load_harvest
-from lesionlab.harvesting.partly_labelled import read_partly_labelled
 from lesionlab.phantom.dataset import write_phantom
+from lesionlab.evaluation.metrics import recall_at_precision
+from lesionlab.harvesting.partly_labelled import read_partly_labelled
+from lesionlab.harvesting.sets import load_harvest
+from lesionlab.harvesting.completeness import held_against
 
 SMALL = dict(preset='tiny', lpg_steps=90, finetune_steps=20, lpc_steps=12, precision=.3)
 

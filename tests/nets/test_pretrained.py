@@ -5,12 +5,13 @@ import huggingface_hub, pytest, torch
 from monai.networks.nets import DenseNet121
 from safetensors.torch import save_file
 
-from lesionlab.nets import pretrained
-from lesionlab.nets.backbones import Trunk, build_backbone, densenet2d
 from lesionlab.core import DataError
-from lesionlab.detectors.registry import make_detector, save_detector
-from lesionlab.nets.pseudo3d import KINDS, adapt_input
+from lesionlab.nets.layers import KINDS
+from lesionlab.nets.pseudo3d import adapt_input
+from lesionlab.nets.backbones import Trunk, build_backbone, densenet2d
 from lesionlab.nets.pretrained import load_trunk, read_weights, resnet2d
+from lesionlab.nets import pretrained
+from lesionlab.detectors.registry import make_detector, save_detector
 
 
 @pytest.fixture(scope='module')

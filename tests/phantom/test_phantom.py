@@ -3,16 +3,17 @@ import json, subprocess
 import numpy as np, pandas as pd, pytest, SimpleITK as sitk
 from scipy import ndimage
 
-from lesionlab.phantom.scanner import Scanner
+from lesionlab.ct.io import read_image
 from lesionlab.annotations.table import load_table
 from lesionlab.phantom.canvas import LABEL
-from lesionlab.data.layouts import find_cases, split_cases
-from lesionlab.phantom.insertion import insert_lesions
-from lesionlab.phantom.liver import multiphase, write_multiphase
-from lesionlab.phantom.dataset import make_ct, phantom, study_table, write_phantom
-from lesionlab.phantom.study import plan_study
 from lesionlab.phantom.lesions import SITES
-from lesionlab.ct.volume import read_image
+from lesionlab.phantom.scanner import Scanner
+from lesionlab.phantom.study import plan_study
+from lesionlab.phantom.dataset import make_ct, phantom, study_table, write_phantom
+from lesionlab.phantom.liver import multiphase, write_multiphase
+from lesionlab.phantom.insertion import insert_lesions
+from lesionlab.data.layouts import find_cases
+from lesionlab.data.splits import split_cases
 
 
 @pytest.fixture(scope='module')
