@@ -64,14 +64,14 @@ def iou2d(
 def nms(
     boxes:Tensor,  # (N, 6) z1 y1 x1 z2 y2 x2, or (N, 4) y1 x1 y2 x2 in one plane, voxels
     scores:Tensor, # (N,) any order
-    threshold=.3,  # a box that overlaps a better one by more than this IoU is dropped
+    nms_thresh=.3, # a box that overlaps a better one by more than this IoU is dropped
     block=1024,    # boxes whose overlaps with all others are in memory at once
 )->Tensor:         # (K,) indices of the kept boxes, by falling score
     "Non-maximum suppression; of equal scores the earlier box comes first."
     order, iou = scores.argsort(descending=True, stable=True), iou2d if boxes.shape[-1] == 4 else iou3d
     boxes, dropped, keep = boxes[order], np.zeros(len(order), bool), []
     for a in range(0, len(order), block):
-        for i, over in enumerate((iou(boxes[a:a+block], boxes) > threshold).cpu().numpy(), a):
+        for i, over in enumerate((iou(boxes[a:a+block], boxes) > nms_thresh).cpu().numpy(), a):
             if not dropped[i]: keep.append(i); dropped |= over
     return order[torch.tensor(keep, dtype=torch.long, device=order.device)]
 

@@ -13,7 +13,7 @@ import numpy as np, pandas as pd, torch
 from ..core import DataError, load_json, save_json, stem
 from ..ct.volume import Volume, from_world, to_world
 from ..ct.io import read_image, write_image
-from ..ct.spatial import carry_boxes
+from ..ct.spatial import map_boxes
 from .table import BOX, SPACING, Lesions, annotation_table, from_mask
 
 # %% ../../nbs/annotations/04_exchange.ipynb #exchange05
@@ -25,19 +25,19 @@ def boxes_to_mm(
     volume:Volume,      # gives the geometry
 )->np.ndarray:          # (N, 6) x1 y1 z1 x2 y2 z2, LPS mm
     "Enclosing boxes in the world."
-    return carry_boxes(boxes.double(), volume, _WORLD).numpy()[:, [2, 1, 0, 5, 4, 3]]
+    return map_boxes(boxes.double(), volume, _WORLD).numpy()[:, [2, 1, 0, 5, 4, 3]]
 
 def boxes_from_mm(
     mm:np.ndarray, # (N, 6) x1 y1 z1 x2 y2 z2, LPS mm
     volume:Volume, # gives the geometry
 )->torch.Tensor:   # (N, 6) float64 z1 y1 x1 z2 y2 x2, voxels
     "Boxes of the world as the voxel boxes that enclose them."
-    return carry_boxes(torch.tensor(np.array(mm, float).reshape(-1, 6)[:, [2, 1, 0, 5, 4, 3]]), _WORLD, volume)
+    return map_boxes(torch.tensor(np.array(mm, float).reshape(-1, 6)[:, [2, 1, 0, 5, 4, 3]]), _WORLD, volume)
 
 def lesion_table(
     lesions:Lesions,
-    volume:Volume,  # whose voxels the boxes count
-)->pd.DataFrame:    # a row a lesion: score, the six of `BOX` in voxels, the six of `MM`; columns even without a lesion
+    volume:Volume, # whose voxels the boxes count
+)->pd.DataFrame:   # a row a lesion: score, the six of `BOX` in voxels, the six of `MM`; columns even without a lesion
     "The lesions of one volume for people and spreadsheets."
     table = pd.DataFrame(lesions.boxes.numpy().astype(float), columns=BOX)
     table.insert(0, 'score', lesions.scores.numpy().astype(float))

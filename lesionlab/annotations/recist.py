@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PADDING', 'RECIST_DEPTH', 'from_deeplesion', 'to_deeplesion', 'recist_axes', 'recist_boxes', 'recist_diameters',
-           'recist_to_3d', 'deepened']
+           'recist_to_3d']
 
 # %% ../../nbs/annotations/02_recist.ipynb #recist03
 import numpy as np, pandas as pd, torch
 from torch import Tensor
 from ..core import one_of
-from .table import SPACING, annotation_table
+from .table import SPACING
 
 # %% ../../nbs/annotations/02_recist.ipynb #boxes23
 def from_deeplesion(
@@ -64,24 +64,20 @@ def recist_diameters(
 RECIST_DEPTH = .72 # depth over larger in-plane side, median of the released 3D boxes of DeepLesion
 
 def recist_to_3d(
-    marks:pd.DataFrame, # of `formats.from_dl_info`
-)->pd.DataFrame:        # table of lesions, z counted from 0 in the sub-volume
-    "RECIST marks as 3D boxes, their depth guessed from their width."
-    s = marks[SPACING].to_numpy(float)
-    side = np.maximum((marks.y2 - marks.y1) * s[:, 1], (marks.x2 - marks.x1) * s[:, 2])
-    half, middle = np.maximum(RECIST_DEPTH * side / s[:, 0], 1) / 2, (marks.z1 + marks.z2) / 2
-    first, last = marks.volume.str.extract(r'(\d+)-(\d+)$').astype(float).to_numpy().T
-    return annotation_table(marks.assign(z1=np.maximum(middle - half, 0), z2=np.minimum(middle + half, last - first + 1)), 'DL_info.csv')
-
-# %% ../../nbs/annotations/02_recist.ipynb #c-recist03
-def deepened(
-    marks:pd.DataFrame, # table of lesions
-    spacings:dict,      # name of a volume: (3,) z y x, mm
-    shapes:dict,        # name of a volume: (3,) voxels
-)->pd.DataFrame:        # the same table
-    "Marks on single slices as 3D boxes: their depth is the larger side times the released boxes' median ratio."
+    marks:pd.DataFrame, # table of lesions, (N,) rows; rows without a box are left out
+    spacings:dict=None, # name of a volume: (3,) z y x, mm; None: the columns of `SPACING`
+    shapes:dict=None,   # name of a volume: (3,) z y x, voxels; None: the slices in DeepLesion's name (`_FFF-LLL`)
+)->pd.DataFrame:        # the same table, z in voxels of the volume
+    "RECIST marks as 3D boxes: a mark on one slice becomes `RECIST_DEPTH` times as deep as its larger side; deeper boxes stay."
     m = marks[marks.z1.notna()].reset_index(drop=True)
-    spacing, depth = np.array([spacings[v] for v in m.volume]).reshape(-1, 3), np.array([shapes[v][0] for v in m.volume])
+    spacing = m[SPACING].to_numpy(float) if spacings is None else np.array([spacings[v] for v in m.volume]).reshape(-1, 3)
+    slices = _slices_in_name(m.volume) if shapes is None else np.array([shapes[v][0] for v in m.volume])
     side = np.maximum((m.y2 - m.y1) * spacing[:, 1], (m.x2 - m.x1) * spacing[:, 2])
-    half, middle, flat = np.maximum(RECIST_DEPTH * side / spacing[:, 0], 1) / 2, (m.z1 + m.z2) / 2, m.z2 - m.z1 <= 1
-    return m.assign(z1=np.where(flat, np.maximum(middle - half, 0), m.z1), z2=np.where(flat, np.minimum(middle + half, depth), m.z2))
+    half, middle = np.maximum(RECIST_DEPTH * side / spacing[:, 0], 1) / 2, (m.z1 + m.z2) / 2
+    flat = m.z2 - m.z1 <= 1
+    return m.assign(z1=np.where(flat, np.maximum(middle - half, 0), m.z1), z2=np.where(flat, np.minimum(middle + half, slices), m.z2))
+
+def _slices_in_name(names):
+    "(N,) number of slices that `PPPPPP_SS_RR_FFF-LLL` spans."
+    first, last = names.str.extract(r'(\d+)-(\d+)$').astype(float).to_numpy().T
+    return last - first + 1

@@ -17,7 +17,7 @@ from ..data.scans import find_scans
 # %% ../../nbs/apps/03_convert.ipynb #convert05
 def convert_annotations(
     source, target, # files, or folders for the formats that are folders
-    kind='',        # one of `files.FORMATS`; by the target's ending if empty
+    kind='',        # one of `io.FORMATS`; by the target's ending if empty
     images='',      # folder of the scans, for formats in millimetres or with label maps
     padding='deeplesion', # of marks in DeepLesion's files, key of `recist.PADDING`
 )->pd.DataFrame:    # the table that was written

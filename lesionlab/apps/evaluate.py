@@ -33,26 +33,26 @@ def match_files(
     except DataError as e: raise DataError(f'{detections} against {truth}: {e}') from e
 
 def strata_of(
-    m:Matched, known:pd.DataFrame, found:pd.DataFrame, # of `match_files`
+    matched:Matched, known:pd.DataFrame, found:pd.DataFrame, # of `match_files`
     by='size',                # `size`, or a column of the truth
 ):                            # (lesions,) stratum of each; (detections,) the same, None if they have no such column
     "Which stratum each lesion and each detection belongs to."
     if by != 'size':
         if by not in known: raise ParameterError(f'by is {by!r}, but the truth has these columns: size, {", ".join(c for c in known if not c.startswith(("z", "y", "x")))}')
-        return m.lesions[by].astype(str).to_numpy(), found[by].astype(str).to_numpy() if by in found else None
+        return matched.lesions[by].astype(str).to_numpy(), found[by].astype(str).to_numpy() if by in found else None
     per_volume = known.groupby('volume')[SPACING].first()
     if per_volume.isna().any(axis=None): raise DataError(f'volume {per_volume.index[per_volume.isna().any(axis=1)][0]} has no spacing in the truth, so its lesions have no size in mm')
-    names = m.lesions.name if 'name' in m.lesions else m.lesions.volume
-    return tuple(size_strata(t, per_volume.reindex(v).to_numpy(float)) for t, v in ((m.lesions, names), (found, found.volume)))
+    names = matched.lesions.name if 'name' in matched.lesions else matched.lesions.volume
+    return tuple(size_strata(t, per_volume.reindex(v).to_numpy(float)) for t, v in ((matched.lesions, names), (found, found.volume)))
 
 def strata_table(
-    m:Matched, of_lesions, of_detections, # of `strata_of`
-    fps=(1.,), rounds=1000, seed=0,       # as in `bootstrap`
+    matched:Matched, of_lesions, of_detections, # of `strata_of`
+    fps=(1.,), rounds=1000, seed=0,             # as in `bootstrap`
 )->pd.DataFrame:
     "Sensitivity of each stratum; that of its own FROC with its interval."
-    table = by_stratum(m, of_lesions, of_detections, fps)
+    table = by_stratum(matched, of_lesions, of_detections, fps)
     for name in table.index if of_detections is not None and rounds else ():
-        own = bootstrap(stratum(m, of_lesions, of_detections, name), fps, rounds, seed)
+        own = bootstrap(stratum(matched, of_lesions, of_detections, name), fps, rounds, seed)
         for f, low, high in zip(fps, own.low, own.high): table.loc[name, [f'low at {f:g} FP', f'high at {f:g} FP']] = low, high
     return table.rename_axis('stratum')
 
@@ -81,20 +81,20 @@ def evaluate_files(
 
 def _records(table): return table.astype(object).where(table.notna(), None).to_dict('index')
 
-def _write(m, table, strata, out, fps, rounds, seed, files):
+def _write(matched, table, strata, out, fps, rounds, seed, files):
     "The run's files, all of them or none."
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as part:
         part = Path(part)
-        figures = {k: [None if np.isnan(x) else x for x in v] if isinstance(v, list) else None if isinstance(v, float) and np.isnan(v) else v for k, v in evaluate(m, fps).items()}
+        figures = {k: [None if np.isnan(x) else x for x in v] if isinstance(v, list) else None if isinstance(v, float) and np.isnan(v) else v for k, v in evaluate(matched, fps).items()}
         save_json(dict(figures, figures=_records(table), strata=None if strata is None else _records(strata), rounds=rounds, seed=seed, **files, **environment()), part/'metrics.json')
         save_table(table.rename_axis('figure').reset_index(), part/'figures.csv')
-        save_table(m.lesions, part/'lesions.csv'); save_table(m.volumes, part/'volumes.csv')
+        save_table(matched.lesions, part/'lesions.csv'); save_table(matched.volumes, part/'volumes.csv')
         if strata is not None: save_table(strata.reset_index(), part/'strata.csv')
         grid = np.linspace(0, 8, 81)
-        bands = {'detections': (grid, *froc_band(m, grid, rounds, seed))} if rounds else {}
-        charts.save_figure(charts.froc_figure({'detections': froc_of(m)}, bands=bands), part/'froc.html')
-        charts.save_figure(charts.precision_figure({'detections': precision_recall(m)}), part/'precision.html')
+        bands = {'detections': (grid, *froc_band(matched, grid, rounds, seed))} if rounds else {}
+        charts.save_figure(charts.froc_figure({'detections': froc_of(matched)}, bands=bands), part/'froc.html')
+        charts.save_figure(charts.precision_figure({'detections': precision_recall(matched)}), part/'precision.html')
         for p in part.iterdir(): os.replace(p, out/p.name)
 
 # %% ../../nbs/apps/02_evaluate.ipynb #cli10

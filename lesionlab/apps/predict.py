@@ -122,10 +122,10 @@ def _stale(folder):
 # %% ../../nbs/apps/01_predict.ipynb #predict10bx
 def predict_scans(
     inputs,     # files and folders; a net of several phases takes files of four dimensions, in which they lie as in those that it learnt from
-    weights,    # .safetensors of `detectors.save_detector`
+    weights,    # .safetensors of `registry.save_detector`
     out,        # folder to write to
     report=True, # whether to write report.html for each volume
-    k=100, threshold=.01, # at most so many lesions a volume, and none of a lower score
+    top_k=100, score_thresh=.01, # at most so many lesions a volume, and none of a lower score
 )->pd.DataFrame: # a row a volume: status (done, as before, failed, passed over), lesions, best score, seconds, reason
     "Find the lesions of all scans; writes a folder a volume, and summary.csv, failed.csv and lesions.csv over all."
     out = Path(out)
@@ -139,7 +139,7 @@ def predict_scans(
     weights_key, rows = hashlib.sha1(Path(weights).read_bytes()).hexdigest()[:12], []
     model.to(pick_device())
     for case in tqdm(cases, desc='predict'):
-        try: rows.append(_one(case, model, Preprocessing(**settings), out, weights_key, report, dict(k=k, threshold=threshold)))
+        try: rows.append(_one(case, model, Preprocessing(**settings), out, weights_key, report, dict(top_k=top_k, score_thresh=score_thresh)))
         except LesionlabError as e: rows.append(dict(volume=case.name, status='failed', path=str(case.path), reason=str(e))); _stale(out/case.name)
         except Exception as e: # a fault of ours: shown in full, and the other volumes go on
             traceback.print_exc(); rows.append(dict(volume=case.name, status='failed', path=str(case.path), reason=f'{type(e).__name__}: {e}'))

@@ -13,7 +13,7 @@ import numpy as np, torch
 from PIL import Image
 from ..core import atomic_path
 from ..ct.volume import Volume, window_hu
-from ..ct.spatial import carry_boxes, carry_points, resize, to_lps
+from ..ct.spatial import map_boxes, map_points, resize, reorient_to_lps
 from ..annotations.table import Lesions
 from ..annotations.exchange import boxes_to_mm
 from ..viz.slices import FOUND, POINT, show_slices
@@ -83,26 +83,26 @@ show();
 # %% ../../nbs/apps/00_report.ipynb #report07
 def write_report(
     volume:Volume,
-    lesions:Lesions,       # in voxels of `volume`, by falling score
-    path,                  # .html
-    about='',              # a line below the title
-    window='soft tissue',  # name in `volume.WINDOWS`
-    least=.3,              # score from which boxes are shown at first; the best is always among them
-    best=20,               # of the lesions of such a score, so many in the scene
-    side=512,              # pixels of a slice at most
+    lesions:Lesions,      # in voxels of `volume`, by falling score
+    path,                 # .html
+    about='',             # a line below the title
+    window='soft tissue', # name in `volume.WINDOWS`
+    min_score=.3,         # score from which boxes are shown at first; the best is always among them
+    top=20,               # of the lesions of such a score, so many in the scene
+    side=512,             # pixels of a slice at most
 )->Path:
     "Write a report that opens by itself, whole or not at all."
-    upright = to_lps(volume)
-    shown = lesions if upright is volume else Lesions(carry_boxes(lesions.boxes, volume, upright), lesions.scores, None if lesions.points is None else carry_points(lesions.points, volume, upright))
+    upright = reorient_to_lps(volume)
+    shown = lesions if upright is volume else Lesions(map_boxes(lesions.boxes, volume, upright), lesions.scores, None if lesions.points is None else map_points(lesions.points, volume, upright))
     slices, mm = _jpegs(upright, window, side)
     start = int(shown.boxes[0, [0, 3]].mean()) if len(shown) else upright.shape[0] // 2
-    if len(lesions): least = min(least, int(float(lesions.scores[0]) * 100) / 100)
-    figure = scenes.scene(upright, found=shown, best=min(best, max(1, int((shown.scores >= least).sum()))))
+    if len(lesions): min_score = min(min_score, int(float(lesions.scores[0]) * 100) / 100)
+    figure = scenes.scene(upright, found=shown, top=min(top, max(1, int((shown.scores >= min_score).sum()))))
     figure.update_layout(height=600)
     figure.update_scenes(xaxis_title='to the left, mm', yaxis_title='to the back, mm', zaxis_title='to the head, mm')
     grid = ' x '.join(map(str, volume.shape)) + ' voxels (z y x) of ' + ' x '.join(f'{s:.2f}' for s in volume.spacing) + ' mm'
     page = _PAGE.substitute(title=html.escape(volume.name or 'volume'), about=html.escape(' · '.join(t for t in (grid, f'{len(lesions)} detections', about, 'for research, not for diagnosis') if t)),
-                            last=upright.shape[0] - 1, start=min(max(start, 0), upright.shape[0] - 1), least=least, slices=json.dumps(slices), lesions=json.dumps(_rows(lesions, volume, upright, shown)), mm=mm,
+                            last=upright.shape[0] - 1, start=min(max(start, 0), upright.shape[0] - 1), least=min_score, slices=json.dumps(slices), lesions=json.dumps(_rows(lesions, volume, upright, shown)), mm=mm,
                             spacing=json.dumps([float(s) for s in upright.spacing]), found=FOUND, point=POINT, scene=figure.to_html(full_html=False, include_plotlyjs=True, config=dict(responsive=True)))
     with atomic_path(path) as part: part.write_text(page, encoding='utf-8')
     return Path(path)

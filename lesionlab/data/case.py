@@ -17,7 +17,7 @@ from ..ct.volume import Volume
 from ..ct.io import read_geometry, read_image, read_images_4d
 from ..ct.png16 import png_slices, read_png_series
 from ..ct.dicom import Series, read_series
-from ..ct.spatial import cut, to_lps
+from ..ct.spatial import cut, reorient_to_lps
 from ..annotations.table import check_inside
 
 # %% ../../nbs/data/00_case.ipynb #scans05
@@ -59,7 +59,7 @@ class Case:
             files = png_slices(self.path, *(self.slices or ()))
             grid = Volume(np.broadcast_to(np.int16(0), (len(files), *_plane(files[0]))), self.spacing)
         else: grid = read_geometry(self.path, bool(self.phases))
-        if self.rows_first: grid = to_lps(grid, flip=False)
+        if self.rows_first: grid = reorient_to_lps(grid, flip=False)
         return replace(cut(grid, *self.window) if self.window else grid, name=self.name)
 
     def geometry(self):
@@ -90,7 +90,7 @@ def _read(path, spacing, slices, series, rows_first, cache, stamp, place): # sta
         return volumes[place]
     if series: return read_series(series)
     if path.is_dir(): return read_png_series(path, spacing, *(slices or ()), cache=cache)
-    return to_lps(read_image(path), flip=False) if rows_first else read_image(path)
+    return reorient_to_lps(read_image(path), flip=False) if rows_first else read_image(path)
 
 # %% ../../nbs/data/00_case.ipynb #c-case03
 def deeplesion_case(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from ..core import DataError, load_json, resolve, stem
 from ..ct.io import read_geometry, read_image
-from ..annotations.table import SPACING, SPLITS, from_mask, lesions_of, load_table
+from ..annotations.table import SPACING, SPLITS, annotation_table, from_mask, lesions_of, load_table
 from ..annotations.recist import recist_to_3d
 from ..annotations.deeplesion import from_dl_info
 from ..annotations.exchange import read_nndetection
@@ -25,7 +25,7 @@ def _deeplesion(root, table):
     "Cases of DeepLesion's layout."
     info_file = sorted(root.glob('DL_info*.csv'))[0]
     marks = from_dl_info(info_file)
-    if table is None: table = load_table(root/'truth.csv') if (root/'truth.csv').exists() else recist_to_3d(marks)
+    if table is None: table = load_table(root/'truth.csv') if (root/'truth.csv').exists() else annotation_table(recist_to_3d(marks), 'DL_info.csv')
     known_series = marks.assign(series=marks.volume.str.rsplit('_', n=1).str[0]).groupby('series')[[*SPACING, 'split']].first()
     cases, drawn = [], dict(list(marks.groupby('volume')))
     for name, rows in table.groupby('volume', sort=True):
@@ -119,7 +119,7 @@ def _with_masks(cases, masks):
 # %% ../../nbs/data/02_layouts.ipynb #dataset13
 def find_cases(
     data_root,      # folder in one of the layouts
-    annotations='', # file of lesions of any format (`files.read_annotations`) in place of what lies in `data_root`
+    annotations='', # file of lesions of any format (`io.read_annotations`) in place of what lies in `data_root`
 )->list:            # of `Case`
     "The labelled volumes of a folder; `DataError` names what is missing or wrong."
     root = resolve(data_root)

@@ -61,15 +61,15 @@ def mark_ellipsoid(
 # %% ../../nbs/data/04_masks.ipynb #lmask09
 def refine(
     volume:Volume,
-    box,             # (6,) voxels
-    axes:np.ndarray, # (2, 2, 2) as in `mark_ellipse`
-    key:int,         # slice of the diameters
-    core=.7,         # of the ellipsoid's size: surely lesion
-    outside=1.25,    # from there on surely not
-    beta=3.,         # how much steps in HU are shunned (scikit-image's `random_walker`)
-    share=.3,        # of the walks that must come from the core
-    most=150_000,    # voxels that walks are followed through
-):                   # (3,) first voxel of a window around the lesion, (d, h, w) bool
+    box,               # (6,) voxels
+    axes:np.ndarray,   # (2, 2, 2) as in `mark_ellipse`
+    key:int,           # slice of the diameters
+    core=.7,           # of the ellipsoid's size: surely lesion
+    outside=1.25,      # from there on surely not
+    beta=3.,           # how much steps in HU are shunned (scikit-image's `random_walker`)
+    share=.3,          # of the walks that must come from the core
+    max_share=150_000, # voxels that walks are followed through
+):                     # (3,) first voxel of a window around the lesion, (d, h, w) bool
     "The mask of one lesion by a random walk from its RECIST mark."
     reach = np.abs(axes.reshape(4, 2) - axes.reshape(4, 2).mean(0)).max() * outside * 1.2 + 2
     (x, y), depth = axes.reshape(4, 2).mean(0), outside * (box[3] - box[0]) / 2
@@ -82,7 +82,7 @@ def refine(
     if not inner.any() or outer.all(): return lo, guess # too small to have a core, or nothing around it
     seeds = np.where(inner, 1, np.where(outer, 0, 2)) # 0: to be found out
     if (seeds > 0).all(): return lo, guess
-    step = math.ceil((seeds.size / most)**.5) # of a large lesion every so many rows and columns
+    step = math.ceil((seeds.size / max_share)**.5) # of a large lesion every so many rows and columns
     thin = (slice(None), slice(None, None, step), slice(None, None, step))
     hu, (dz, dy, dx) = volume.array[tuple(map(slice, lo, hi))][thin].astype(float), volume.spacing
     if not (seeds[thin] == 1).any(): return lo, guess

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from ..core import DataError, digest, resolve, save_array
 from ..ct.volume import window_hu
-from ..ct.spatial import carry_boxes, resample, scale_boxes, to_lps
+from ..ct.spatial import map_boxes, resample, scale_boxes, reorient_to_lps
 from ..annotations.table import check_inside
 from .case import Case
 from .masks import lesion_labels, tag_table
@@ -55,23 +55,23 @@ class Prepared:
 # %% ../../nbs/data/07_preprocessing.ipynb #crops07c
 def prepare(
     case:Case,
-    spacing,     # (3,) z y x, mm, of the grid
-    cache=None,  # folder for decoded and resampled arrays
-    tags=None,   # names of tags, of `lesion_masks.tag_names`, for a net that learns masks and tags
+    spacing,    # (3,) z y x, mm, of the grid
+    cache=None, # folder for decoded and resampled arrays
+    tags=None,  # names of tags, of `masks.tag_names`, for a net that learns masks and tags
 )->Prepared:
     "Read one case and put it on the grid, upright whatever way its file keeps it."
     grid = case.header()
-    upright = to_lps(grid)
+    upright = reorient_to_lps(grid)
     kept = Path(cache)/f'{case.name}-{_key(case, spacing)}.npy' if cache else None
     if kept and kept.exists():
         check_inside(torch.cat([case.boxes, case.hard]), grid.shape, f'{case.path}')
         array = np.load(kept, mmap_mode='r')
     else:
-        volumes = [to_lps(v) for v in case.channels(cache)]
+        volumes = [reorient_to_lps(v) for v in case.channels(cache)]
         arrays = [resample(v, spacing).array for v in volumes]
         array = np.stack(arrays) if arrays[1:] else arrays[0]
         if kept and array is not volumes[0].array: array = np.load(save_array(array, kept), mmap_mode='r') # outside memory
-    boxes, hard = (scale_boxes(b if upright is grid else carry_boxes(b, grid, upright), upright.shape, array.shape[-3:]) for b in (case.boxes, case.hard))
+    boxes, hard = (scale_boxes(b if upright is grid else map_boxes(b, grid, upright), upright.shape, array.shape[-3:]) for b in (case.boxes, case.hard))
     ready = Prepared(case, array, boxes, upright.shape, upright.spacing, hard)
     return ready if tags is None else replace(ready, labels=_labels(case, ready.grid, spacing, cache), tags=tag_table(case, tags))
 
@@ -80,7 +80,7 @@ def _labels(case, shape, spacing, cache):
     told = (case.boxes.tolist(), case.described.to_json() if case.described is not None else '', digest([case.mask]) if case.mask else '')
     kept = Path(cache)/f'{case.name}-{_key(case, spacing)}-{hashlib.sha1(repr(told).encode()).hexdigest()[:12]}-labels.npy' if cache else None
     if not kept or not kept.exists():
-        labels = to_lps(lesion_labels(case, case.read(cache))).array
+        labels = reorient_to_lps(lesion_labels(case, case.read(cache))).array
         labels = labels[np.ix_(*(_nearest(n, m) for n, m in zip(labels.shape, shape)))]
         if not kept: return labels
         save_array(labels, kept)
@@ -114,7 +114,7 @@ def prepare_all(
 
 # %% ../../nbs/data/07_preprocessing.ipynb #crops08
 def prepare_splits(
-    splits:dict,       # of `dataset.split_cases`
+    splits:dict,       # of `splits.split_cases`
     spacing, cache=None, set_aside=False, tags=None, # as in `prepare_all`; nothing is learnt from the test volumes, so they get no masks
 ):                     # dict of lists of `Prepared`, list of messages
     "All splits on the grid."
@@ -123,7 +123,7 @@ def prepare_splits(
 
 # %% ../../nbs/data/07_preprocessing.ipynb #c-preprocess07
 def on_grid(
-    case,                  # of `dataset.find_cases`
+    case,                  # of `layouts.find_cases`
     spacing,               # (3,) z y x, mm
     cache='outputs/cache', # folder for decoded and resampled voxels
 )->np.ndarray:             # (D, H, W) int16 HU, outside memory

@@ -27,11 +27,11 @@ def build_2d(
 @dataclass(frozen=True)
 class CenterNet3DSettings:
     "What a CenterNet-3D is made of; the paper leaves all of it open, so the presets have about VLD's parameters."
-    channels:int = 1          # of the input
+    channels:int = 1                   # of the input
     filters:tuple = (48, 64, 128, 256) # channels of the U-Net's levels
-    head:int = 128            # channels of each head
-    start:tuple = (4., 16., 16.) # z y x, voxels: the size that extents start from, best the data's median
-    reach:float = 1.          # cells where a lesion's Gaussian is at least this answer for its extent; 1: the centre alone
+    head:int = 128                     # channels of each head
+    prior_size:tuple = (4., 16., 16.)  # z y x, voxels: the size that extents start from, best the data's median
+    reach:float = 1.                   # cells where a lesion's Gaussian is at least this answer for its extent; 1: the centre alone
     points, warmup, pull = 'none', 0., 1. # of `vld_loss`: direct regression
 
 # %% ../../nbs/detectors/06_centernet.ipynb #centernet08b
@@ -49,7 +49,7 @@ class CenterNet3D(nn.Module):
         heat, size = self.center.outputs['heat'], self.extent.outputs['size']
         with torch.no_grad(): # probability 0.01, and a typical lesion
             heat.bias.fill_(-4.6); heat.weight.normal_(std=.001)
-            size.bias.copy_(torch.tensor(s.start) / torch.tensor(STRIDE))
+            size.bias.copy_(torch.tensor(s.prior_size) / torch.tensor(STRIDE))
 
     def forward(self,
         x:Tensor, # (B, C, D, H, W) in 0..1, H and W multiples of 4
@@ -70,7 +70,7 @@ class CenterNet3D(nn.Module):
 @patch
 def loss(self:CenterNet3D,
     maps:dict,  # of `forward`
-    batch:dict, # as in `vld.vld_loss`
+    batch:dict, # as in `heads.vld_loss`
 )->dict:        # scalars; `total` is the one to descend
     "Focal loss of the centres, with hard negatives (Lesion Harvester, eq. 3), and L1 of size and offset."
     return vld_loss(self.settings, maps, batch)
@@ -79,10 +79,10 @@ def loss(self:CenterNet3D,
 @torch.no_grad()
 def decode(self:CenterNet3D,
     maps:dict, # (1, C, D, H, W) by name, on the CPU
-    k=100, threshold=.01, # as in `vld.decode_vld`
+    top_k=100, score_thresh=.01, # as in `heads.decode_vld`
 ):             # boxes (N, 6) in voxels, scores (N,), None: it has no surface points
     "Boxes and scores of one volume."
-    return decode_vld('none', {n: m[0] for n, m in maps.items()}, k, threshold)
+    return decode_vld('none', {n: m[0] for n, m in maps.items()}, top_k, score_thresh)
 
 NETS = dict(tiny=CenterNet3DSettings(1, (8, 12, 16, 24), 24, reach=.5), small=CenterNet3DSettings(1, (12, 20, 32, 48), 32, reach=.5), full=CenterNet3DSettings())
 

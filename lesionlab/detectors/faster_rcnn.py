@@ -18,7 +18,7 @@ from ..core import one_of
 from ..nets.backbones import SliceBackbone
 from ..annotations.boxes import iou2d, nms
 from .stacking import stack
-from .heads import STRIDE, Judging, on_slice
+from .heads import STRIDE, WindowedSecondStage, on_slice
 
 # %% ../../nbs/detectors/07_faster_rcnn.ipynb #faster05
 SAMPLING = ('plain', 'obhs', 'obss', 'm_obhs') # which background the second stage learns, and how much
@@ -26,22 +26,22 @@ SAMPLING = ('plain', 'obhs', 'obss', 'm_obhs') # which background the second sta
 @dataclass(frozen=True)
 class FasterRCNNSettings:
     "What a Faster R-CNN is made of."
-    sampling:str = 'plain'     # one of `SAMPLING`
-    images:int = 3             # of three slices, that a slice is seen by
-    growth:int = 32            # channels that a layer of the trunk adds
-    first:int = 64             # channels of the trunk's first convolution
-    blocks:tuple = (6, 12, 24) # layers of the trunk's blocks
-    fpn:int = 512              # channels of the deep feature
-    hidden:int = 1024          # of the second stage's two dense layers
-    pool:int = 7               # cells a side that a proposal's features are brought to
-    start:tuple = (4., 16., 16.) # z y x, voxels: the data's median lesion
+    sampling:str = 'plain'                # one of `SAMPLING`
+    images:int = 3                        # of three slices, that a slice is seen by
+    growth:int = 32                       # channels that a layer of the trunk adds
+    stem_channels:int = 64                # channels of the trunk's first convolution
+    blocks:tuple = (6, 12, 24)            # layers of the trunk's blocks
+    fpn:int = 512                         # channels of the deep feature
+    hidden:int = 1024                     # of the second stage's two dense layers
+    pool:int = 7                          # cells a side that a proposal's features are brought to
+    prior_size:tuple = (4., 16., 16.)     # z y x, voxels: the data's median lesion
     scales:tuple = (.5, .75, 1., 1.5, 3.) # sides of the anchors over the median lesion's
-    ratios:tuple = (.5, 1., 2.) # height over width of the anchors
-    proposals:int = 50         # of a slice, that the second stage judges
-    samples:int = 16           # of a slice, that the second stage learns from; four times as many anchors
-    threshold:float = .1       # 2D boxes of a lower score are not stacked
-    linked:float = .8          # IoU of boxes on adjoining slices (Lesion Harvester, sec. III-B2)
-    fused:float = .8           # IoU of ends that meet (the same)
+    ratios:tuple = (.5, 1., 2.)           # height over width of the anchors
+    proposals:int = 50                    # of a slice, that the second stage judges
+    samples:int = 16                      # of a slice, that the second stage learns from; four times as many anchors
+    score_thresh:float = .1               # 2D boxes of a lower score are not stacked
+    linked:float = .8                     # IoU of boxes on adjoining slices (Lesion Harvester, sec. III-B2)
+    fused:float = .8                      # IoU of ends that meet (the same)
 
 CODER = BoxCoder(weights=(1., 1., 1., 1.))
 
@@ -74,8 +74,8 @@ class FasterRCNN(nn.Module):
         super().__init__()
         s = self.settings = settings
         one_of('sampling', s.sampling, SAMPLING)
-        self.backbone = SliceBackbone(s.images, s.growth, s.first, s.blocks, s.fpn, smooth=False, share=True, slices=4)
-        self.depth_margin, side = self.backbone.depth_margin, sum(s.start[1:]) / 2
+        self.backbone = SliceBackbone(s.images, s.growth, s.stem_channels, s.blocks, s.fpn, smooth=False, share=True, slices=4)
+        self.depth_margin, side = self.backbone.depth_margin, sum(s.prior_size[1:]) / 2
         self.register_buffer('anchors', AnchorGenerator((tuple(side * k for k in s.scales),), (s.ratios,)).cell_anchors[0].float(), persistent=False) # (A, 4) around a cell's middle
         n = len(self.anchors)
         self.rpn = nn.Sequential(nn.Conv3d(s.fpn, s.fpn, (1, 3, 3), padding=(0, 1, 1)), nn.ReLU(), nn.Conv3d(s.fpn, 5 * n, 1)) # objectness and four deltas an anchor
@@ -124,17 +124,17 @@ def _clip(boxes, shape):
 @patch
 @torch.no_grad()
 def first_stage(self:FasterRCNN,
-    maps:dict,   # of `forward`
-    before=200,  # best anchors of a slice that are looked at
-    overlap=.7,  # IoU above which the lower of two is dropped
-):               # (P,) slice, counted through the batch; (P, 4) boxes in voxels; (P,) index of the anchor
+    maps:dict,     # of `forward`
+    before=200,    # best anchors of a slice that are looked at
+    nms_thresh=.7, # IoU above which the lower of two is dropped
+):                 # (P,) slice, counted through the batch; (P, 4) boxes in voxels; (P,) index of the anchor
     "Proposals of the first stage, on each slice by falling objectness."
     objectness, deltas = _by_anchor(maps)
     shape = maps['deep'].shape[3:]
     scores, at = objectness.float().topk(min(before, objectness.shape[1]), 1)
     boxes = CODER.decode_single(deltas.float().nan_to_num().gather(1, at[..., None].expand(-1, -1, 4)).flatten(0, 1), self.slice_anchors(shape)[at.flatten()]).view(*at.shape, 4)
     boxes = _clip(boxes, shape)
-    kept = [nms(b, s, overlap)[:self.settings.proposals] for b, s in zip(boxes, scores)]
+    kept = [nms(b, s, nms_thresh)[:self.settings.proposals] for b, s in zip(boxes, scores)]
     of = torch.cat([torch.full_like(k, i) for i, k in enumerate(kept)])
     kept = torch.cat(kept)
     return of, boxes[of, kept], at[of, kept]
@@ -249,7 +249,7 @@ def loss(self:FasterRCNN,
 # %% ../../nbs/detectors/07_faster_rcnn.ipynb #faster20
 @patch
 @torch.no_grad()
-def judge(self:FasterRCNN,
+def refine_proposals(self:FasterRCNN,
     maps:dict, # of `forward`
 )->dict:       # maps (B, channels, D, H/4, W/4): score in 0..1 and box (y1 x1 y2 x2 from the cell's middle, voxels); 0 where there is none
     "Proposals judged by the second stage, each in its anchor's cell, the best alone."
@@ -271,38 +271,38 @@ def judge(self:FasterRCNN,
 @patch
 def fast(self:FasterRCNN)->nn.Module: # with `forward`, `decode` and `decode_slices`
     "The form of a trained net for inference; it shares the net's weights."
-    return Judging(self).eval()
+    return WindowedSecondStage(self).eval()
 
 # %% ../../nbs/detectors/07_faster_rcnn.ipynb #faster21
 @patch
 @torch.no_grad()
 def decode_slices(self:FasterRCNN,
-    maps:dict,     # (1, C, D, H, W) by name, of `forward` or of the form for inference
-    k=100,         # at most so many lesions
-    threshold=.01, # and none of a lower score; 2D boxes below the settings' threshold are never stacked
-    overlap=.5,    # 2D IoU above which the lower of two boxes on a slice is dropped
-):                 # `Lesions` and their boxes slice by slice (`stacking.stack`)
+    maps:dict,        # (1, C, D, H, W) by name, of `forward` or of the form for inference
+    top_k=100,        # at most so many lesions
+    score_thresh=.01, # and none of a lower score; 2D boxes below the settings' threshold are never stacked
+    nms_thresh=.5,    # 2D IoU above which the lower of two boxes on a slice is dropped
+):                    # `Lesions` and their boxes slice by slice (`stacking.stack`)
     "Lesions of one volume, with the boxes that they are stacked from."
     s, device = self.settings, self.outputs.weight.device
-    maps = {n: v[0].float().cpu() for n, v in (self.judge({n: v.to(device) for n, v in maps.items()}) if 'deep' in maps else maps).items()}
-    z, y, x = (maps['score'][0] > s.threshold).nonzero().T
+    maps = {n: v[0].float().cpu() for n, v in (self.refine_proposals({n: v.to(device) for n, v in maps.items()}) if 'deep' in maps else maps).items()}
+    z, y, x = (maps['score'][0] > s.score_thresh).nonzero().T
     scores, boxes = maps['score'][0, z, y, x], maps['box'][:, z, y, x].T + torch.stack([y, x, y, x], 1) * STRIDE[1] + STRIDE[1] / 2
-    kept = [at[nms(boxes[at], scores[at], overlap)] for at in ((z == i).nonzero()[:, 0] for i in z.unique())]
+    kept = [at[nms(boxes[at], scores[at], nms_thresh)] for at in ((z == i).nonzero()[:, 0] for i in z.unique())]
     at = torch.cat(kept) if kept else z
-    lesions, slices = stack(z[at].numpy(), boxes[at].numpy(), scores[at].numpy(), s.threshold, s.linked, s.fused)
-    keep = min(k, int((lesions.scores >= threshold).sum()))
+    lesions, slices = stack(z[at].numpy(), boxes[at].numpy(), scores[at].numpy(), s.score_thresh, s.linked, s.fused)
+    keep = min(top_k, int((lesions.scores >= score_thresh).sum()))
     return lesions[:keep], slices[slices.detection < keep]
 
 @patch
 def decode(self:FasterRCNN,
-    maps:dict, k=100, threshold=.01, # as in `decode_slices`
+    maps:dict, top_k=100, score_thresh=.01, # as in `decode_slices`
 ):                 # boxes (N, 6) in voxels, scores (N,), None: it has no surface points
     "Lesions of one volume."
-    lesions, _ = self.decode_slices(maps, k, threshold)
+    lesions, _ = self.decode_slices(maps, top_k, score_thresh)
     return lesions.boxes, lesions.scores, None
 
-NETS = dict(tiny=FasterRCNNSettings(growth=8, first=16, blocks=(3, 6, 8), fpn=64, hidden=64, pool=5, proposals=20, linked=.5, fused=.5),
-            small=FasterRCNNSettings(growth=12, first=24, blocks=(3, 6, 12), fpn=96, hidden=128, pool=5, proposals=20, linked=.5, fused=.5),
+NETS = dict(tiny=FasterRCNNSettings(growth=8, stem_channels=16, blocks=(3, 6, 8), fpn=64, hidden=64, pool=5, proposals=20, linked=.5, fused=.5),
+            small=FasterRCNNSettings(growth=12, stem_channels=24, blocks=(3, 6, 12), fpn=96, hidden=128, pool=5, proposals=20, linked=.5, fused=.5),
             full=FasterRCNNSettings())
 
 def build(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STRIDE', 'POINTS', 'WEIGHTS', 'Head', 'FastHead', 'center_target', 'read_points', 'rise', 'vld_loss', 'decode_vld',
-           'on_slice', 'Judging']
+           'on_slice', 'WindowedSecondStage']
 
 # %% ../../nbs/detectors/03_heads.ipynb #c-heads17
 import copy
@@ -119,15 +119,15 @@ def vld_loss(
 
 # %% ../../nbs/detectors/03_heads.ipynb #c-heads09
 def decode_vld(
-    points:str,      # spr, drp or none
-    maps:dict,       # one volume's, (C, D, H, W) by name
-    k=100,           # at most so many lesions
-    threshold=.01,   # and none of a lower score
-):                   # boxes (N, 6) in voxels, scores (N,), points (N, n, 3) in voxels or None
+    points:str,       # spr, drp or none
+    maps:dict,        # one volume's, (C, D, H, W) by name
+    top_k=100,        # at most so many lesions
+    score_thresh=.01, # and none of a lower score
+):                    # boxes (N, 6) in voxels, scores (N,), points (N, n, 3) in voxels or None
     "Lesions of one volume, by falling score."
     stride = torch.tensor(STRIDE, dtype=torch.float32)
     maps = {name: m.float() for name, m in maps.items()}
-    cells, scores = peaks(maps['heat'][0].sigmoid(), k, threshold)
+    cells, scores = peaks(maps['heat'][0].sigmoid(), top_k, score_thresh)
     if points == 'none':
         half = _at(maps['size'], cells) / 2
         middle, P = _at(maps['offset'], cells) + cells + .5, None
@@ -151,11 +151,11 @@ def on_slice(
 def _cells(boxes): return boxes / torch.tensor((*STRIDE, *STRIDE), dtype=boxes.dtype, device=boxes.device)
 
 # %% ../../nbs/detectors/03_heads.ipynb #c-heads14
-class Judging(nn.Module):
-    "The form for inference of a net with `judge`: it judges where it proposes, so that its features need not be kept."
+class WindowedSecondStage(nn.Module):
+    "The form for inference of a net with `refine_proposals`: it refines each window's proposals, so that the whole volume's features need not be kept."
     def __init__(self, model:nn.Module):
         super().__init__()
         self.model, self.decode, self.stride, self.divisor, self.depth_margin = model, model.decode, model.stride, model.divisor, model.depth_margin
         if hasattr(model, 'decode_slices'): self.decode_slices = model.decode_slices
 
-    def forward(self, x): return self.model.judge(self.model(x))
+    def forward(self, x): return self.model.refine_proposals(self.model(x))

@@ -70,12 +70,12 @@ def focal_loss(
 
 # %% ../../nbs/detectors/00_heatmaps.ipynb #heatmaps20
 def peaks(
-    scores:Tensor, # (D, H, W) in 0..1
-    k=100,         # at most so many
-    threshold=.01, # and none below
-):                 # (K, 3) int64 z y x cells and (K,) scores, by falling score
+    scores:Tensor,    # (D, H, W) in 0..1
+    top_k=100,        # at most so many
+    score_thresh=.01, # and none below
+):                    # (K, 3) int64 z y x cells and (K,) scores, by falling score
     "Local maxima (3 x 3 x 3) of a heat map."
-    top = (F.max_pool3d(scores[None], 3, 1, 1)[0] == scores) & (scores > threshold)
+    top = (F.max_pool3d(scores[None], 3, 1, 1)[0] == scores) & (scores > score_thresh)
     cells = top.nonzero()
     values, order = scores[top].sort(descending=True, stable=True)
-    return cells[order[:k]], values[:k]
+    return cells[order[:top_k]], values[:top_k]

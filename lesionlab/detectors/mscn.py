@@ -20,19 +20,19 @@ from .heads import STRIDE, Head, _cells, on_slice
 @dataclass(frozen=True)
 class MSCNSettings:
     "What an MSCN is made of; the defaults are the paper's (sec. III-B)."
-    images:int = 3             # of three slices, that a slice is seen by: 3 is MSCN, 1 a 2D CenterNet on three slices
-    growth:int = 32            # channels that a layer of the trunk adds
-    first:int = 64             # channels of the trunk's first convolution
-    blocks:tuple = (6, 12, 24) # layers of the trunk's blocks
-    fpn:int = 512              # channels of the deep feature
-    head:int = 256             # channels of the head
-    start:tuple = (4., 16., 16.) # z y x, voxels: the size that extents start from, best the data's median
-    reach:float = 1.           # cells that learn a lesion's extent: where its Gaussian is at least this; 1: the centre alone (sec. III-B1)
-    hnsl:bool = True           # whether the heat map learns from hard negatives (eq. 3)
-    size:float = .1            # weight of the size in the loss; CenterNet's, whose sizes are tens of cells
-    threshold:float = .1       # 2D boxes of a lower score are not stacked (sec. III-B2)
-    linked:float = .8          # IoU of boxes on adjoining slices (the same)
-    fused:float = .8           # IoU of ends that meet (the same)
+    images:int = 3                    # of three slices, that a slice is seen by: 3 is MSCN, 1 a 2D CenterNet on three slices
+    growth:int = 32                   # channels that a layer of the trunk adds
+    stem_channels:int = 64            # channels of the trunk's first convolution
+    blocks:tuple = (6, 12, 24)        # layers of the trunk's blocks
+    fpn:int = 512                     # channels of the deep feature
+    head:int = 256                    # channels of the head
+    prior_size:tuple = (4., 16., 16.) # z y x, voxels: the size that extents start from, best the data's median
+    reach:float = 1.                  # cells that learn a lesion's extent: where its Gaussian is at least this; 1: the centre alone (sec. III-B1)
+    hnsl:bool = True                  # whether the heat map learns from hard negatives (eq. 3)
+    size:float = .1                   # weight of the size in the loss; CenterNet's, whose sizes are tens of cells
+    score_thresh:float = .1           # 2D boxes of a lower score are not stacked (sec. III-B2)
+    linked:float = .8                 # IoU of boxes on adjoining slices (the same)
+    fused:float = .8                  # IoU of ends that meet (the same)
 
 # %% ../../nbs/detectors/05_mscn.ipynb #mscn05bx
 class MSCN(nn.Module):
@@ -42,13 +42,13 @@ class MSCN(nn.Module):
     def __init__(self, settings:MSCNSettings=MSCNSettings()):
         super().__init__()
         s = self.settings = settings
-        self.backbone = SliceBackbone(s.images, s.growth, s.first, s.blocks, s.fpn, smooth=False, share=True, slices=4)
+        self.backbone = SliceBackbone(s.images, s.growth, s.stem_channels, s.blocks, s.fpn, smooth=False, share=True, slices=4)
         self.head = Head('slicewise', s.fpn, s.head, dict(heat=1, size=2, offset=2))
         self.depth_margin = self.backbone.depth_margin
         heat, size = self.head.outputs['heat'], self.head.outputs['size']
         with torch.no_grad(): # probability 0.01, and a typical lesion
             heat.bias.fill_(-4.6); heat.weight.normal_(std=.001)
-            size.bias.copy_(torch.tensor(s.start[1:]) / torch.tensor(STRIDE[1:]))
+            size.bias.copy_(torch.tensor(s.prior_size[1:]) / torch.tensor(STRIDE[1:]))
 
     def forward(self,
         x:Tensor, # (B, 1, D, H, W) in 0..1, H and W multiples of 16
@@ -96,27 +96,27 @@ def mscn_loss(
 
 # %% ../../nbs/detectors/05_mscn.ipynb #mscn13
 def slice_peaks(
-    heat:Tensor,   # (D, H, W) in 0..1
-    k=100,         # at most so many on a slice
-    threshold=.1,  # and none below
-):                 # (K, 3) int64 z y x cells and (K,) scores
+    heat:Tensor,     # (D, H, W) in 0..1
+    top_k=100,       # at most so many on a slice
+    score_thresh=.1, # and none below
+):                   # (K, 3) int64 z y x cells and (K,) scores
     "Local maxima (3 x 3) of each slice's heat map."
-    top = (F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat) & (heat > threshold)
+    top = (F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat) & (heat > score_thresh)
     cells = top.nonzero()
     scores = heat[top]
     order = scores.argsort(descending=True, stable=True)
     rank = torch.zeros(len(order), dtype=torch.long)
     for z in cells[:, 0].unique(): mine = order[cells[order, 0] == z]; rank[mine] = torch.arange(len(mine))
-    keep = rank < k
+    keep = rank < top_k
     return cells[keep], scores[keep]
 
 def slice_boxes(
     maps:dict,   # one volume's, (C, D, H, W) by name
-    k=100, threshold=.1, # as in `slice_peaks`
+    top_k=100, score_thresh=.1, # as in `slice_peaks`
 ):               # (K,) slices, (K, 4) y1 x1 y2 x2 in voxels, (K,) scores
     "2D boxes of every slice."
     maps = {n: v.float() for n, v in maps.items()}
-    cells, scores = slice_peaks(maps['heat'][0].sigmoid(), k, threshold)
+    cells, scores = slice_peaks(maps['heat'][0].sigmoid(), top_k, score_thresh)
     z, y, x = cells.T
     middle = (maps['offset'][:, z, y, x].T + cells[:, 1:] + .5) * torch.tensor(STRIDE[1:])
     half = (maps['size'][:, z, y, x].T * torch.tensor(STRIDE[1:])).clamp(min=1) / 2
@@ -124,19 +124,19 @@ def slice_boxes(
 
 def decode_mscn(
     settings:MSCNSettings,
-    maps:dict,     # one volume's, (C, D, H, W) by name
-    k=100,         # at most so many lesions
-    threshold=.01, # and none of a lower score; 2D boxes below the settings' threshold are never stacked
-):                 # `Lesions` by falling score, and their boxes slice by slice (`stacking.stack`)
+    maps:dict,        # one volume's, (C, D, H, W) by name
+    top_k=100,        # at most so many lesions
+    score_thresh=.01, # and none of a lower score; 2D boxes below the settings' threshold are never stacked
+):                    # `Lesions` by falling score, and their boxes slice by slice (`stacking.stack`)
     "3D proposals of a volume (Lesion Harvester, sec. III-B2)."
-    z, boxes, scores = slice_boxes(maps, k, settings.threshold)
-    lesions, slices = stack(z.numpy(), boxes.numpy(), scores.numpy(), settings.threshold, settings.linked, settings.fused)
-    keep = min(k, int((lesions.scores >= threshold).sum()))
+    z, boxes, scores = slice_boxes(maps, top_k, settings.score_thresh)
+    lesions, slices = stack(z.numpy(), boxes.numpy(), scores.numpy(), settings.score_thresh, settings.linked, settings.fused)
+    keep = min(top_k, int((lesions.scores >= score_thresh).sum()))
     return lesions[:keep], slices[slices.detection < keep]
 
 # %% ../../nbs/detectors/05_mscn.ipynb #mscn15
-NETS = dict(tiny=MSCNSettings(growth=8, first=16, blocks=(3, 6, 8), fpn=64, head=32, linked=.5, fused=.5, reach=.5, size=1.),
-            small=MSCNSettings(growth=12, first=24, blocks=(3, 6, 12), fpn=96, head=64, linked=.5, fused=.5, reach=.5, size=1.),
+NETS = dict(tiny=MSCNSettings(growth=8, stem_channels=16, blocks=(3, 6, 8), fpn=64, head=32, linked=.5, fused=.5, reach=.5, size=1.),
+            small=MSCNSettings(growth=12, stem_channels=24, blocks=(3, 6, 12), fpn=96, head=64, linked=.5, fused=.5, reach=.5, size=1.),
             full=MSCNSettings())
 
 @patch
@@ -151,17 +151,17 @@ def loss(self:MSCN,
 @torch.no_grad()
 def decode_slices(self:MSCN,
     maps:dict,     # (1, C, D, H, W) by name, on the CPU
-    k=100, threshold=.01, # as in `decode_mscn`
+    top_k=100, score_thresh=.01, # as in `decode_mscn`
 ):                 # `Lesions` and their boxes slice by slice
     "Lesions of one volume, with the boxes that they are stacked from."
-    return decode_mscn(self.settings, {n: v[0] for n, v in maps.items()}, k, threshold)
+    return decode_mscn(self.settings, {n: v[0] for n, v in maps.items()}, top_k, score_thresh)
 
 @patch
 def decode(self:MSCN,
-    maps:dict, k=100, threshold=.01, # as in `decode_slices`
+    maps:dict, top_k=100, score_thresh=.01, # as in `decode_slices`
 ):                 # boxes (N, 6) in voxels, scores (N,), None: it has no surface points
     "Lesions of one volume."
-    lesions, _ = self.decode_slices(maps, k, threshold)
+    lesions, _ = self.decode_slices(maps, top_k, score_thresh)
     return lesions.boxes, lesions.scores, None
 
 def build(

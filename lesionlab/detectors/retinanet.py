@@ -19,18 +19,18 @@ from monai.networks.nets import ResNet
 from torch import Tensor, nn
 from ..core import one_of
 from ..annotations.boxes import nms
-from .heads import Judging
+from .heads import WindowedSecondStage
 
 # %% ../../nbs/detectors/08_retinanet.ipynb #retina05
 @dataclass(frozen=True)
 class RetinaNetSettings:
     "What a RetinaNet is made of; MONAI's LUNA16 example but for a smaller ResNet and half the pyramid's channels, so that it has about VLD's parameters, and for the anchors, which are multiples of the data's median lesion."
-    channels:int = 1          # of the input
-    layers:tuple = (3, 4)     # blocks of the ResNet's two stages
-    planes:tuple = (64, 128)  # channels of the stages
-    fpn:int = 128             # channels of the pyramid
-    start:tuple = (4., 16., 16.) # z y x, voxels: the data's median lesion
-    scales:tuple = (.6, 1., 1.6) # sides of the anchors over the median lesion's; twice of that on the second level
+    channels:int = 1                  # of the input
+    layers:tuple = (3, 4)             # blocks of the ResNet's two stages
+    planes:tuple = (64, 128)          # channels of the stages
+    fpn:int = 128                     # channels of the pyramid
+    prior_size:tuple = (4., 16., 16.) # z y x, voxels: the data's median lesion
+    scales:tuple = (.6, 1., 1.6)      # sides of the anchors over the median lesion's; twice of that on the second level
 
 CODER, MATCHER = BoxCoder(weights=(1.,) * 6), ATSSMatcher(num_candidates=4, center_in_gt=False)
 
@@ -54,7 +54,7 @@ class RetinaNet(nn.Module):
 
     def __init__(self, settings:RetinaNetSettings=RetinaNetSettings()):
         super().__init__()
-        s, base = settings, tuple(tuple(n * k for n in settings.start) for k in settings.scales)
+        s, base = settings, tuple(tuple(n * k for n in settings.prior_size) for k in settings.scales)
         self.settings, self.net = s, Heads(3, 1, len(base), Pyramid(s), self.divisor)
         for i, a in enumerate(AnchorGeneratorWithAnchorShape((1, 2), base).cell_anchors): self.register_buffer(f'anchors{i}', a.float(), persistent=False)
 
@@ -103,7 +103,7 @@ def loss(self:RetinaNet,
 # %% ../../nbs/detectors/08_retinanet.ipynb #retina09
 @patch
 @torch.no_grad()
-def judge(self:RetinaNet,
+def refine_proposals(self:RetinaNet,
     maps:dict, # of `forward`
 )->dict:       # maps (B, channels, D/2, H/4, W/4): score in 0..1 and box (z1 y1 x1 z2 y2 x2 from the place's middle, voxels)
     "The likeliest box of each place of the finer level."
@@ -125,28 +125,28 @@ def judge(self:RetinaNet,
 @patch
 def fast(self:RetinaNet)->nn.Module: # with `forward` and `decode`
     "The form of a trained net for inference; it shares the net's weights."
-    return Judging(self).eval()
+    return WindowedSecondStage(self).eval()
 
 # %% ../../nbs/detectors/08_retinanet.ipynb #retina10
 @patch
 @torch.no_grad()
 def decode(self:RetinaNet,
-    maps:dict,     # (1, C, D, H, W) by name, of `forward` or of the form for inference
-    k=100,         # at most so many lesions
-    threshold=.01, # and none of a lower score
-    overlap=.3,    # 3D IoU above which the lower of two is dropped
-):                 # boxes (N, 6) in voxels, scores (N,), None: it has no surface points
+    maps:dict,        # (1, C, D, H, W) by name, of `forward` or of the form for inference
+    top_k=100,        # at most so many lesions
+    score_thresh=.01, # and none of a lower score
+    nms_thresh=.3,    # 3D IoU above which the lower of two is dropped
+):                    # boxes (N, 6) in voxels, scores (N,), None: it has no surface points
     "Lesions of one volume."
     device = self.anchors0.device
-    maps = {n: v[0].float().cpu() for n, v in (self.judge({n: v.to(device) for n, v in maps.items()}) if 'lesion0' in maps else maps).items()}
+    maps = {n: v[0].float().cpu() for n, v in (self.refine_proposals({n: v.to(device) for n, v in maps.items()}) if 'lesion0' in maps else maps).items()}
     scores = maps['score'][0].flatten()
     at = scores.topk(min(1000, len(scores))).indices
-    at = at[scores[at] > threshold]
+    at = at[scores[at] > score_thresh]
     z, y, x = torch.unravel_index(at, maps['score'].shape[1:])
     stride = torch.tensor(self.stride)
     boxes = maps['box'].flatten(1).T[at] + (torch.stack([z, y, x], 1) * stride + stride / 2).repeat(1, 2)
     boxes = torch.cat([boxes[:, :3], torch.maximum(boxes[:, 3:], boxes[:, :3] + 1)], 1)
-    keep = nms(boxes, scores[at], overlap)[:k]
+    keep = nms(boxes, scores[at], nms_thresh)[:top_k]
     return boxes[keep], scores[at][keep], None
 
 NETS = dict(tiny=RetinaNetSettings(1, (1, 1), (16, 24), 16), small=RetinaNetSettings(1, (1, 1), (24, 48), 24), full=RetinaNetSettings())

@@ -104,7 +104,7 @@ def stack(
     z:np.ndarray,      # (K,) slice of each box
     boxes:np.ndarray,  # (K, 4) y1 x1 y2 x2, voxels, half open
     scores:np.ndarray, # (K,)
-    threshold=.1,      # boxes of a lower score are left out
+    score_thresh=.1,   # boxes of a lower score are left out
     linked=.8,         # IoU of adjoining boxes
     fused=.8,          # IoU of ends that meet
 ):                     # `Lesions` by falling score; table of their boxes slice by slice: `detection` (row of the lesion), the box, `score`
@@ -112,7 +112,7 @@ def stack(
     for name, v in (('linked', linked), ('fused', fused)):
         if not 0 <= v <= 1: raise ParameterError(f'{name} is {v}, but must be between 0 and 1')
     z, boxes, scores = np.asarray(z, int), np.asarray(boxes, float).reshape(-1, 4), np.asarray(scores, float)
-    keep = scores > threshold
+    keep = scores > score_thresh
     z, boxes, scores = z[keep], boxes[keep], scores[keep]
     track = fuse(z, boxes, link(z, boxes, linked), fused)
     slices = pd.DataFrame(dict(track=track, z1=z, y1=boxes[:, 0], x1=boxes[:, 1], z2=z + 1, y2=boxes[:, 2], x2=boxes[:, 3], score=scores)).astype(float)

@@ -23,23 +23,23 @@ from .heads import POINTS, STRIDE, FastHead, Head, decode_vld, vld_loss
 @dataclass(frozen=True)
 class VLDSettings:
     "What a VLD is made of; the defaults are the paper's (sec. 2)."
-    backbone:str = 'acs'      # pseudo-3D kind of block 3 and of the heads: acs, i3d, st3d or slicewise
-    points:str = 'spr'        # spr: eq. 6; drp: eq. 6 without the triplet; none: CenterNet's size and offset
-    n_points:int = 16         # surface points a lesion
-    split:tuple = (8, 1, 1)   # how ACS layers share out their channels: axial, coronal, sagittal
-    channels:int = 1          # of the input; more for the phases of a dynamic CT
-    growth:int = 32           # channels that a layer of the trunk adds
-    first:int = 64            # channels of the trunk's first convolution
-    blocks:tuple = (6, 12, 24) # layers of the trunk's blocks; a fourth, 16 in DenseNet-121, keeps block 4, which the paper takes off
-    fpn:int = 512             # channels of the deep feature
-    laterals:str = 'blocks'   # where the pyramid takes its maps, behind the blocks or the transitions; the text leaves it open
-    smooth:bool = False       # one more 1 x 1 x 1 convolution behind the pyramid
-    head:int = 256            # channels of each head
-    features:int = 128        # channels of the point features that the triplet compares
-    start:tuple = (4., 16., 16.) # z y x, voxels: the size that extents start from, best the data's median
-    warmup:float = 0.         # share of the training over which the triplet's weight rises to that of eq. 6; 0: from the start
-    pull:float = 1.           # what the triplet's gradient on the points' coordinates is multiplied by (`triplet_loss`)
-    reach:float = 1.          # cells where a lesion's Gaussian is at least this answer for its extent; 1: the centre alone
+    backbone:str = 'acs'              # pseudo-3D kind of block 3 and of the heads: acs, i3d, st3d or slicewise
+    points:str = 'spr'                # spr: eq. 6; drp: eq. 6 without the triplet; none: CenterNet's size and offset
+    n_points:int = 16                 # surface points a lesion
+    split:tuple = (8, 1, 1)           # how ACS layers share out their channels: axial, coronal, sagittal
+    channels:int = 1                  # of the input; more for the phases of a dynamic CT
+    growth:int = 32                   # channels that a layer of the trunk adds
+    stem_channels:int = 64            # channels of the trunk's first convolution
+    blocks:tuple = (6, 12, 24)        # layers of the trunk's blocks; a fourth, 16 in DenseNet-121, keeps block 4, which the paper takes off
+    fpn:int = 512                     # channels of the deep feature
+    laterals:str = 'blocks'           # where the pyramid takes its maps, behind the blocks or the transitions; the text leaves it open
+    smooth:bool = False               # one more 1 x 1 x 1 convolution behind the pyramid
+    head:int = 256                    # channels of each head
+    features:int = 128                # channels of the point features that the triplet compares
+    prior_size:tuple = (4., 16., 16.) # z y x, voxels: the size that extents start from, best the data's median
+    warmup:float = 0.                 # share of the training over which the triplet's weight rises to that of eq. 6; 0: from the start
+    pull:float = 1.                   # what the triplet's gradient on the points' coordinates is multiplied by (`triplet_loss`)
+    reach:float = 1.                  # cells where a lesion's Gaussian is at least this answer for its extent; 1: the centre alone
 
 # %% ../../nbs/detectors/04_vld.ipynb #vld08
 class VLD(nn.Module):
@@ -52,7 +52,7 @@ class VLD(nn.Module):
         super().__init__()
         s = self.settings = settings
         one_of('backbone', s.backbone, KINDS); one_of('points', s.points, POINTS)
-        self.trunk = Trunk(s.backbone, s.channels, s.growth, s.first, s.blocks, laterals=s.laterals)
+        self.trunk = Trunk(s.backbone, s.channels, s.growth, s.stem_channels, s.blocks, laterals=s.laterals)
         self.divisor = (1, self.trunk.divisor, self.trunk.divisor)
         self.fpn = FPN(self.trunk.channels, s.fpn, s.smooth)
         self.center = Head(s.backbone, s.fpn, s.head, dict(heat=1))
@@ -67,7 +67,7 @@ class VLD(nn.Module):
 
     def _start(self):
         "First values of the outputs: probability 0.01, and extents of a typical lesion."
-        heat, s, size = self.center.outputs['heat'], self.settings, torch.tensor(self.settings.start) / torch.tensor(STRIDE)
+        heat, s, size = self.center.outputs['heat'], self.settings, torch.tensor(self.settings.prior_size) / torch.tensor(STRIDE)
         with torch.no_grad():
             heat.bias.fill_(-4.6); heat.weight.normal_(std=.001)
             if s.points == 'none': self.extent.outputs['size'].bias.copy_(size)
@@ -95,22 +95,22 @@ def fast(self:VLD)->nn.Module: # with `forward` and `decode`
 @torch.no_grad()
 def decode(self:VLD,
     maps:dict,     # (1, C, D, H, W) by name, on the CPU
-    k=100, threshold=.01, # as in `decode_vld`
+    top_k=100, score_thresh=.01, # as in `decode_vld`
 ):
     "Boxes, scores and points of one volume."
-    return decode_vld(self.settings.points, {name: m[0] for name, m in maps.items()}, k, threshold)
+    return decode_vld(self.settings.points, {name: m[0] for name, m in maps.items()}, top_k, score_thresh)
 
 @patch
 def loss(self:VLD,
-    maps:dict, # as `forward` gives them in training
+    maps:dict,  # as `forward` gives them in training
     batch:dict, # `boxes`: list of (N, 6) voxel boxes; `hard_negatives` the same
-)->dict:       # scalars; `total` is the one to descend
+)->dict:        # scalars; `total` is the one to descend
     "Joint loss (VLD, eq. 6)."
     return vld_loss(self.settings, maps, batch)
 
 # %% ../../nbs/detectors/04_vld.ipynb #vld23
-NETS = dict(tiny=VLDSettings(growth=8, first=16, blocks=(3, 6, 8), fpn=64, head=32, features=16, warmup=1., pull=.1, reach=.5),
-            small=VLDSettings(growth=12, first=24, blocks=(3, 6, 12), fpn=96, head=64, features=32, warmup=1., pull=.1, reach=.5),
+NETS = dict(tiny=VLDSettings(growth=8, stem_channels=16, blocks=(3, 6, 8), fpn=64, head=32, features=16, warmup=1., pull=.1, reach=.5),
+            small=VLDSettings(growth=12, stem_channels=24, blocks=(3, 6, 12), fpn=96, head=64, features=32, warmup=1., pull=.1, reach=.5),
             full=VLDSettings())
 
 def build(

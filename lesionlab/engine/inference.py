@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from ..core import DataError
 from ..ct.volume import Volume
-from ..ct.spatial import carry_boxes, carry_points, resample, scale_boxes, to_lps
+from ..ct.spatial import map_boxes, map_points, resample, scale_boxes, reorient_to_lps
 from ..annotations.boxes import nms
 from ..annotations.table import Lesions, annotation_table, to_rows
 from ..data.preprocessing import Preprocessing
@@ -82,30 +82,30 @@ def predict_maps(
 # %% ../../nbs/engine/01_inference.ipynb #inferenc17
 @torch.no_grad()
 def predict(
-    model:nn.Module,              # a detector in eval mode
-    volume:Volume,                # as read, any spacing and orientation; or `Phases`, for a net with as many channels
-    preprocessing:Preprocessing,  # the grid and window that the net was trained on
-    k=100,                        # at most so many lesions
-    threshold=.01,                # and none of a lower score
-    overlap=.3,                   # 3D IoU above which the lower of two boxes is dropped
-    max_voxels=8e6,               # that one window may read
+    model:nn.Module,             # a detector in eval mode
+    volume:Volume,               # as read, any spacing and orientation; or `Phases`, for a net with as many channels
+    preprocessing:Preprocessing, # the grid and window that the net was trained on
+    top_k=100,                   # at most so many lesions
+    score_thresh=.01,            # and none of a lower score
+    nms_thresh=.3,               # 3D IoU above which the lower of two boxes is dropped
+    max_voxels=8e6,              # that one window may read
     progress=False,
-    fast=True,                    # the detector's form for inference, if it has one: the same maps to rounding, in less time
-)->Lesions:                       # in voxels of `volume`, by falling score
+    fast=True,                   # the detector's form for inference, if it has one: the same maps to rounding, in less time
+)->Lesions:                      # in voxels of `volume`, by falling score
     "The lesions of a volume."
     channels = list(volume.volumes.values()) if isinstance(volume, Phases) else [volume]
     seen = getattr(getattr(model, 'settings', None), 'channels', len(channels)) # the form for inference knows no settings
     if len(channels) != seen: raise DataError(f'{volume.name}: has {len(channels)} phase{"s" * (len(channels) > 1)}, but the net sees {seen}')
-    volume, upright = channels[0], to_lps(channels[0])
-    image = torch.cat([preprocessing.image(resample(to_lps(v), preprocessing.spacing).array) for v in channels])
+    volume, upright = channels[0], reorient_to_lps(channels[0])
+    image = torch.cat([preprocessing.image(resample(reorient_to_lps(v), preprocessing.spacing).array) for v in channels])
     if fast and hasattr(model, 'fast'): model = model.fast()
     maps = predict_maps(model, image[None], max_voxels, progress)
-    boxes, scores, points = model.decode(maps, k, threshold)
+    boxes, scores, points = model.decode(maps, top_k, score_thresh)
     boxes = scale_boxes(boxes, image.shape[1:], upright.shape)
     if points is not None: points = points * torch.tensor(upright.shape) / torch.tensor(image.shape[1:])
-    if upright is not volume: boxes, points = carry_boxes(boxes, upright, volume), None if points is None else carry_points(points, upright, volume)
+    if upright is not volume: boxes, points = map_boxes(boxes, upright, volume), None if points is None else map_points(points, upright, volume)
     boxes, scores, points = inside(boxes, scores, points, volume.shape)
-    keep = nms(boxes, scores, overlap)
+    keep = nms(boxes, scores, nms_thresh)
     return Lesions(boxes, scores, points)[keep]
 
 def inside(boxes, scores, points, shape):
@@ -117,7 +117,7 @@ def inside(boxes, scores, points, shape):
 
 # %% ../../nbs/engine/01_inference.ipynb #inferenc17bx
 def predict_cases(
-    model:nn.Module, cases, preprocessing:Preprocessing, # as in `predict`; cases of `dataset.find_cases`
+    model:nn.Module, cases, preprocessing:Preprocessing, # as in `predict`; cases of `layouts.find_cases`
     cache=None,  # folder for decoded PNG series
     **options,   # of `predict`
 ):               # table of detections, lesions by the case's name

@@ -27,15 +27,15 @@ from ..data.crops import collate
 @dataclass(frozen=True)
 class TrainingSettings:
     "How a net is trained."
-    steps:int = 1000        # training stops by steps, never by the clock
+    steps:int = 1000 # training stops by steps, never by the clock
     batch_size:int = 1
-    rate:float = 1e-4       # Adam's learning rate
-    patience:int = 3        # validations without a better loss before the rate is divided by 10
-    decay_at:float = .8     # share of the steps at which it is, at the latest; 1: only on a plateau
-    clip:float = 10.        # the gradient's norm is clipped to this
-    every:int = 100         # steps between validations and checkpoints
-    workers:int = 0         # processes that prepare samples
-    replicas:int = 1        # threads that share a batch on the CPU, a core each; it divides batch_size
+    learning_rate:float = 1e-4 # Adam's learning rate
+    patience:int = 3           # validations without a better loss before the rate is divided by 10
+    decay_at:float = .8        # share of the steps at which it is, at the latest; 1: only on a plateau
+    clip:float = 10.           # the gradient's norm is clipped to this
+    every:int = 100            # steps between validations and checkpoints
+    workers:int = 0            # processes that prepare samples
+    replicas:int = 1           # threads that share a batch on the CPU, a core each; it divides batch_size
 
 # %% ../../nbs/engine/00_training.ipynb #training07
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Run:
     spacing:tuple = ()          # (3,) z y x, mm, of the net's grid; empty: suited to the data
 
 PRESETS = dict(
-    tiny=Run('tiny', TrainingSettings(steps=30, rate=2e-3, every=10, batch_size=2), (16, 64, 64)),
-    small=Run('tiny', TrainingSettings(steps=900, rate=3e-3, every=100, decay_at=.65, patience=10, replicas=2), (16, 96, 96), 450_000),
-    full=Run('full', TrainingSettings(steps=60_000, batch_size=4, rate=1e-4, every=1000, decay_at=1., workers=8), (32, 256, 256), spacing=(2., .8, .8)))
+    tiny=Run('tiny', TrainingSettings(steps=30, learning_rate=2e-3, every=10, batch_size=2), (16, 64, 64)),
+    small=Run('tiny', TrainingSettings(steps=900, learning_rate=3e-3, every=100, decay_at=.65, patience=10, replicas=2), (16, 96, 96), 450_000),
+    full=Run('full', TrainingSettings(steps=60_000, batch_size=4, learning_rate=1e-4, every=1000, decay_at=1., workers=8), (32, 256, 256), spacing=(2., .8, .8)))
 
 def run_preset(
-    preset:str,         # auto, tiny, small or full
-    device='cpu',       # auto means full on cuda and small elsewhere
-    **changes,          # training settings to change; 0 leaves the preset's
+    preset:str,   # auto, tiny, small or full
+    device='cpu', # auto means full on cuda and small elsewhere
+    **changes,    # training settings to change; 0 leaves the preset's
 )->Run:
     "A preset with some settings changed."
     if preset == 'auto': preset = 'full' if device == 'cuda' else 'small'
@@ -146,18 +146,18 @@ class Trainer:
     "Trains one detector in one folder."
     def __init__(self,
         model:nn.Module,
-        crops,                 # data set of training samples, `steps` x `batch_size` of them or more
-        validation,            # data set of validation samples
-        out_dir,               # checkpoints and history go here
+        crops,              # data set of training samples, `steps` x `batch_size` of them or more
+        validation,         # data set of validation samples
+        out_dir,            # checkpoints and history go here
         settings:TrainingSettings=TrainingSettings(),
-        on_log=None,           # called with the history after each validation
-        identity:dict=None,    # what makes this run itself; a checkpoint of another is not resumed
+        on_log=None,        # called with the history after each validation
+        identity:dict=None, # what makes this run itself; a checkpoint of another is not resumed
     ):
         self.crops, self.validation, self.settings, self.on_log = crops, validation, settings, on_log
         self.checkpoint = Path(out_dir)/'checkpoint.safetensors'
         gpu = torch.cuda.is_available()
         self.accelerator = Accelerator(cpu=not gpu, mixed_precision='bf16' if gpu else 'no')
-        self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.Adam(model.parameters(), settings.rate))
+        self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.Adam(model.parameters(), settings.learning_rate))
         self.replicas = replicate(self.model, 1 if gpu else settings.replicas)
         if settings.batch_size % len(self.replicas): raise ParameterError(f'batch_size is {settings.batch_size}, but must be a multiple of replicas, {settings.replicas}')
         cores = max(1, torch.get_num_threads() // len(self.replicas))
@@ -222,7 +222,7 @@ def log(self:Trainer, recent):
     "Validate, note the losses, and lower the rate where it is due."
     mean = {k: sum(r[k] for r in recent) / len(recent) for k in recent[0]}
     rate, loss = self.optimizer.param_groups[0]['lr'], validation_loss(self.model, self.validation, self.accelerator)
-    self.history.append(dict(step=self.step, rate=rate, validation=loss, **mean))
+    self.history.append(dict(step=self.step, learning_rate=rate, validation=loss, **mean))
     if not math.isnan(loss): self.plateau.step(loss)
     if self.optimizer.param_groups[0]['lr'] < rate: self.decayed = True
     if not self.decayed and self.step >= self.settings.decay_at * self.settings.steps: self._decay()

@@ -61,27 +61,27 @@ def _draws(patients, rounds, seed):
 
 # %% ../../nbs/evaluation/03_intervals.ipynb #interval06
 def bootstrap(
-    m:Matched,
+    matched:Matched,
     fps=FPS,     # false positives per volume
     rounds=1000, # of drawing patients
     seed=0,
     level=.95,   # of the interval
 )->pd.DataFrame: # a row a figure: value, low, high, and the share of rounds that have the figure
     "Every figure with its interval over patients (percentile bootstrap); none for a figure that is missing, or from one patient."
-    _check_rounds(m, rounds, seed, level)
-    s, _ = _sort(m)
+    _check_rounds(matched, rounds, seed, level)
+    s, _ = _sort(matched)
     draws = _draws(s.patient.max() + 1, rounds, seed)
     drawn = np.array([s.figures(w[s.patient], fps) for w in draws])
     value = s.figures(np.ones(len(s.patient)), fps)
     low, high = _interval(drawn, level, np.isfinite(value) & (s.patient.max() > 0))
     return pd.DataFrame(dict(value=value, low=low, high=high, share=np.isfinite(drawn).mean(0)), index=figure_names(fps))
 
-def _check_rounds(m, rounds, seed, level):
+def _check_rounds(matched, rounds, seed, level):
     "`ParameterError` for what no interval can be drawn with."
     if rounds < 1: raise ParameterError(f'rounds is {rounds}, but must be 1 or more')
     if seed < 0: raise ParameterError(f'seed is {seed}, but must be 0 or more')
     if not 0 < level < 1: raise ParameterError(f'level is {level}, but must be between 0 and 1')
-    if not len(m.volumes): raise DataError('the truth names no volume')
+    if not len(matched.volumes): raise DataError('the truth names no volume')
 
 def _interval(drawn, level, known):
     "Ends of the interval of each column that is known; NaN of others."
@@ -119,10 +119,10 @@ def paired_test(
 
 # %% ../../nbs/evaluation/03_intervals.ipynb #interval06bx
 def froc_band(
-    m:Matched,
+    matched:Matched,
     fps,         # (K,) false positives per volume
     rounds=1000, seed=0, level=.95, # as in `bootstrap`
 )->tuple:        # (K,) low and high sensitivity
     "A band around a FROC."
-    found = bootstrap(m, fps, rounds, seed, level).iloc[:len(fps)]
+    found = bootstrap(matched, fps, rounds, seed, level).iloc[:len(fps)]
     return found.low.to_numpy(), found.high.to_numpy()

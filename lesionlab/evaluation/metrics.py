@@ -57,18 +57,18 @@ class Froc:
         "The lowest score at which there are at most so many false positives per volume."
         return float(self.scores[self.fp_per_volume <= fps][-1])
 
-def score_steps(m:Matched)->np.ndarray: # (K,) indices into its detections
+def score_steps(matched:Matched)->np.ndarray: # (K,) indices into its detections
     "The last detection of each run of equal scores."
-    s = m.detections.score.to_numpy()
+    s = matched.detections.score.to_numpy()
     return np.flatnonzero(np.append(np.diff(s) != 0, True)[:len(s)])
 
-def froc_of(m:Matched)->Froc:
+def froc_of(matched:Matched)->Froc:
     "Free-response ROC of matched detections; `DataError` without a volume."
-    if not len(m.volumes): raise DataError('the truth names no volume')
-    last, n = score_steps(m), len(m.lesions)
-    fp, tp = (np.concatenate([[0], m.detections[c].to_numpy().cumsum()[last]]) for c in ('false_positive', 'found'))
+    if not len(matched.volumes): raise DataError('the truth names no volume')
+    last, n = score_steps(matched), len(matched.lesions)
+    fp, tp = (np.concatenate([[0], matched.detections[c].to_numpy().cumsum()[last]]) for c in ('false_positive', 'found'))
     sensitivity = tp / n if n else np.full(len(tp), np.nan)
-    return Froc(fp / len(m.volumes), sensitivity, np.concatenate([[np.inf], m.detections.score.to_numpy()[last]]), n, len(m.volumes), m.iou, m.rule)
+    return Froc(fp / len(matched.volumes), sensitivity, np.concatenate([[np.inf], matched.detections.score.to_numpy()[last]]), n, len(matched.volumes), matched.iou, matched.rule)
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati05bx
 def froc(
@@ -83,24 +83,24 @@ def froc(
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati11
 PRECISIONS = (.8, .85, .9, .95) # at which Lesion Harvester reports recall
 
-def precision_recall(m:Matched)->pd.DataFrame: # a row a threshold, falling: score, precision, recall
+def precision_recall(matched:Matched)->pd.DataFrame: # a row a threshold, falling: score, precision, recall
     "Precision and recall over thresholds."
-    d, last = m.detections, score_steps(m)
+    d, last = matched.detections, score_steps(matched)
     tp, wrong = d.found.to_numpy().cumsum()[last], (d.found.to_numpy() == 0).cumsum()[last]
-    recall = tp / len(m.lesions) if len(m.lesions) else np.full(len(tp), np.nan)
+    recall = tp / len(matched.lesions) if len(matched.lesions) else np.full(len(tp), np.nan)
     return pd.DataFrame(dict(score=d.score.to_numpy()[last], precision=tp / np.maximum(tp + wrong, 1), recall=recall))
 
-def ap_of(m:Matched)->float:
+def ap_of(matched:Matched)->float:
     "Average precision (VOC, all points); nan without lesions."
-    curve = precision_recall(m)
-    return average_precision(curve.recall, curve.precision) if len(m.lesions) else float('nan')
+    curve = precision_recall(matched)
+    return average_precision(curve.recall, curve.precision) if len(matched.lesions) else float('nan')
 
 def recall_at_precision(
-    m:Matched,
+    matched:Matched,
     levels=PRECISIONS,
 )->np.ndarray:         # nan where no threshold is so precise
     "The highest recall at which precision is at least so much (Lesion Harvester, sec. IV-C)."
-    curve = precision_recall(m)
+    curve = precision_recall(matched)
     return np.array([curve.recall[curve.precision >= p].max() for p in levels], float)
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati14
@@ -125,47 +125,47 @@ def size_strata(
     return np.array(['' if np.isnan(v) else names[np.searchsorted(edges, v, side='right') - 1] for v in side])
 
 def stratum(
-    m:Matched,
+    matched:Matched,
     of_lesions,    # (len(m.lesions),) stratum of each
     of_detections, # (rows of the table of detections,) stratum of each
     name,          # of the stratum
 )->Matched:        # hits on its lesions alone, and false positives of its own; `froc_of` and `intervals.bootstrap` take it as any other
     "Detections as one stratum sees them."
     mine, theirs = np.asarray(of_lesions) == name, np.asarray(of_detections) == name
-    found = np.bincount(m.lesions.by[mine & (m.lesions.by >= 0)], minlength=len(m.detections))
-    detections, lesions = m.detections.assign(found=found, false_positive=m.detections.false_positive & theirs[m.detections.row]), m.lesions[mine]
-    detections = detections[(found > 0) | theirs[m.detections.row]]
-    count = lambda t: t.groupby('volume').size().reindex(m.volumes.volume, fill_value=0).to_numpy()
-    volumes = m.volumes.assign(lesions=count(lesions), found=count(lesions[lesions.by >= 0]), false_positives=count(detections[detections.false_positive]))
-    return Matched(detections.reset_index(drop=True), lesions, volumes, m.rule, m.iou)
+    found = np.bincount(matched.lesions.by[mine & (matched.lesions.by >= 0)], minlength=len(matched.detections))
+    detections, lesions = matched.detections.assign(found=found, false_positive=matched.detections.false_positive & theirs[matched.detections.row]), matched.lesions[mine]
+    detections = detections[(found > 0) | theirs[matched.detections.row]]
+    count = lambda t: t.groupby('volume').size().reindex(matched.volumes.volume, fill_value=0).to_numpy()
+    volumes = matched.volumes.assign(lesions=count(lesions), found=count(lesions[lesions.by >= 0]), false_positives=count(detections[detections.false_positive]))
+    return Matched(detections.reset_index(drop=True), lesions, volumes, matched.rule, matched.iou)
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati14bx
 def by_stratum(
-    m:Matched,
-    of_lesions,     # (len(m.lesions),) stratum of each
+    matched:Matched,
+    of_lesions,         # (len(m.lesions),) stratum of each
     of_detections=None, # (rows of the table of detections,) stratum of each; without it there is no FROC of its own
-    fps=(1.,),      # false positives per volume
-)->pd.DataFrame:    # a row a stratum: lesions, share, and the sensitivity both ways at each of `fps`
+    fps=(1.,),          # false positives per volume
+)->pd.DataFrame:        # a row a stratum: lesions, share, and the sensitivity both ways at each of `fps`
     "Sensitivity of strata, at the threshold of all (the lowest with at most so many false positives) and by their own FROC (interpolated)."
-    of_lesions, whole, out = np.asarray(of_lesions), froc_of(m), {}
+    of_lesions, whole, out = np.asarray(of_lesions), froc_of(matched), {}
     for name in sorted(set(of_lesions)):
         mine = of_lesions == name
         row = dict(lesions=int(mine.sum()), share=mine.mean())
-        for f in fps: row[f'at {f:g} FP of all'] = float((m.lesions.score[mine] >= whole.threshold(f)).mean())
+        for f in fps: row[f'at {f:g} FP of all'] = float((matched.lesions.score[mine] >= whole.threshold(f)).mean())
         if of_detections is not None:
-            for f, s in zip(fps, froc_of(stratum(m, of_lesions, of_detections, name)).at(fps)): row[f'at {f:g} FP of its own'] = float(s)
+            for f, s in zip(fps, froc_of(stratum(matched, of_lesions, of_detections, name)).at(fps)): row[f'at {f:g} FP of its own'] = float(s)
         out[name] = row
     return pd.DataFrame(out).T
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati17
 def evaluate(
-    m:Matched,
+    matched:Matched,
     fps=FPS,
 )->dict:
     "The figures of matched detections."
-    curve = froc_of(m)
-    return dict(rule=m.rule, iou=m.iou, n_volumes=curve.n_volumes, n_lesions=curve.n_lesions, n_detections=len(m.detections), fps=list(fps), sensitivity=curve.at(fps).tolist(),
-                mean_sensitivity=float(np.mean(curve.at(VLD_FPS))), ap=ap_of(m), precisions=list(PRECISIONS), recall_at_precision=recall_at_precision(m).tolist())
+    curve = froc_of(matched)
+    return dict(rule=matched.rule, iou=matched.iou, n_volumes=curve.n_volumes, n_lesions=curve.n_lesions, n_detections=len(matched.detections), fps=list(fps), sensitivity=curve.at(fps).tolist(),
+                mean_sensitivity=float(np.mean(curve.at(VLD_FPS))), ap=ap_of(matched), precisions=list(PRECISIONS), recall_at_precision=recall_at_precision(matched).tolist())
 
 def froc_table(
     detections:pd.DataFrame, truth:pd.DataFrame, # as in `froc`

@@ -22,10 +22,10 @@ VIEWS = ('axial', 'coronal', 'sagittal')
 @dataclass(frozen=True)
 class Patches:
     "How a proposal is cut out."
-    size:int = 48            # pixels of a patch a side
-    scales:tuple = (1.5, 3.) # sides of the patches, of the box's larger side; a channel each
-    least:float = 20.        # mm, the least side
-    context:str = 'scaled'   # scaled; or pixels: the box and 64 of the volume's pixels on each side, one channel
+    size:int = 48                # pixels of a patch a side
+    scales:tuple = (1.5, 3.)     # sides of the patches, of the box's larger side; a channel each
+    min_side:float = 20.         # mm, the least side
+    context:str = 'scaled'       # scaled; or pixels: the box and 64 of the volume's pixels on each side, one channel
     window:tuple = (-200., 300.) # HU at 0 and at 1
 
     @property
@@ -39,7 +39,7 @@ class Patches:
         one_of('context', self.context, ('scaled', 'pixels'))
         mm = ((boxes[:, 3:] - boxes[:, :3]) * torch.tensor(spacing, dtype=torch.float32)).amax(1)
         if self.context == 'pixels': return (mm + 128 * spacing[2])[:, None]
-        return torch.stack([(mm * s).clamp(min=self.least * s / self.scales[0]) for s in self.scales], 1)
+        return torch.stack([(mm * s).clamp(min=self.min_side * s / self.scales[0]) for s in self.scales], 1)
 
 def _planes(middles, sides, size):
     "(N, channels, 3, size, size, 3) z y x in mm of every pixel of three planes."
@@ -147,17 +147,17 @@ def _augmented(x, generator):
 # %% ../../nbs/harvesting/05_classifier.ipynb #lpc13bx
 def train_lpc(
     model:LPC,
-    samples:Samples,  # those with a label are learnt from
-    steps=850,        # training stops by steps, never by the clock
+    samples:Samples,    # those with a label are learnt from
+    steps=850,          # training stops by steps, never by the clock
     batch=32,
-    rate=1e-3,        # Adam's; divided by 10 for the last fifth
+    learning_rate=1e-3, # Adam's; divided by 10 for the last fifth
     seed=0,
-)->list:              # loss of each step
+)->list:                # loss of each step
     "Teach the classifier; `DataError` if one of the two kinds is missing."
     yes, no = (torch.nonzero(samples.label == v)[:, 0] for v in (1, 0))
     if not len(yes) or not len(no): raise DataError(f'the classifier has {len(yes)} lesions and {len(no)} others to learn from, and needs both')
     generator, device, history = torch.Generator().manual_seed(seed), next(model.parameters()).device, []
-    adam = torch.optim.Adam(model.parameters(), rate)
+    adam = torch.optim.Adam(model.parameters(), learning_rate)
     model.train()
     for step in tqdm(range(steps), desc='classifier', leave=False):
         if step == int(.8 * steps): adam.param_groups[0]['lr'] /= 10

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import DataError, load_json, resolve
 from ..annotations.table import BOX, lesions_of, load_table
-from ..annotations.recist import deepened
+from ..annotations.recist import recist_to_3d
 from ..evaluation.matching import hits
 from .partly_labelled import PartlyLabelled
 from .sets import Harvest, load_harvest
@@ -28,13 +28,13 @@ def labels_of_marks(
     return m.assign(z=np.floor((m.z1 + m.z2) / 2).astype(int), hard=False)[LABEL].reset_index(drop=True)
 
 def labels_of_harvest(
-    h:Harvest,
+    harvest:Harvest,
     slices:pd.DataFrame, # boxes of the proposals slice by slice, with their scores (`stacking.stack`)
     positives=('P_M^R', 'P_H^R', 'P_H^+'), negatives=('P_M^-', 'P_H^-'), # sets to learn from (Table II)
 )->pd.DataFrame:         # the columns of `LABEL`
     "Each sorted proposal on the slice where it scored highest (Lesion Harvester, sec. III-E)."
     best = slices.sort_values('score', ascending=False, kind='stable').drop_duplicates('detection').set_index('detection')
-    p = h.of(*positives, *negatives)
+    p = harvest.of(*positives, *negatives)
     at = best.loc[p.index]
     return pd.DataFrame(dict(volume=p.volume.to_numpy(), z=at.z1.astype(int).to_numpy(), **{c: at[c].to_numpy() for c in ('y1', 'x1', 'y2', 'x2')}, hard=p.set.isin(negatives).to_numpy()))[LABEL]
 
@@ -42,11 +42,11 @@ def labels_of_harvest(
 def off_lesions(
     wrong:pd.DataFrame, # table of hard negatives
     right:pd.DataFrame, # table of lesions
-    overlap=.3,         # 3D IoU from which on a box counts as on a lesion
+    iou_thresh=.3,      # 3D IoU from which on a box counts as on a lesion
 )->pd.DataFrame:        # the hard negatives that are on none, their index kept
     "Hard negatives apart from all lesions: they neither overlap one nor have their middle in one."
     at = wrong.reset_index(drop=True)
-    on = set(hits(at, right.reset_index(drop=True), overlap, '3d')[0])
+    on = set(hits(at, right.reset_index(drop=True), iou_thresh, '3d')[0])
     for volume, rows in at.groupby('volume'):
         r = right[(right.volume == volume) & right.z1.notna()][BOX].to_numpy(float)
         middle = (rows[BOX[:3]].to_numpy(float) + rows[BOX[3:]].to_numpy(float)) / 2
@@ -83,7 +83,7 @@ def boxes_of_rounds(
     positives=('P_M^R', 'P_H^R', 'P_H^+'), negatives=('P_M^-', 'P_H^-'), # sets to learn from (Lesion Harvester, Table II)
 )->pd.DataFrame:     # table of lesions with `hard`
     "Marks, those with a proposal by its box; harvested lesions; and hard negatives."
-    right = deepened(data.marks, data.spacings, data.shapes)
+    right = recist_to_3d(data.marks, data.spacings, data.shapes)
     if not rounds: return right.assign(hard=False)
     last = rounds[-1]
     found = last.of(*(p for p in positives if p != 'P_H^+')).sort_values('s_gc', ascending=False).drop_duplicates('parent')
@@ -114,6 +114,6 @@ def with_harvest(
     if not known: raise DataError(f'{run}: knows none of the training volumes')
     table = table[table.volume.isin(known)]
     geometry = {n: c.geometry() for n, c in known.items()}
-    right = deepened(table, {n: g[1] for n, g in geometry.items()}, {n: g[0] for n, g in geometry.items()})
+    right = recist_to_3d(table, {n: g[1] for n, g in geometry.items()}, {n: g[0] for n, g in geometry.items()})
     wrong = hard_negatives(rounds, right)
     return [replace(c, boxes=lesions_of(right, n).boxes, hard=lesions_of(wrong, n).boxes) for n, c in known.items()]

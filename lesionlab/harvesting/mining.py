@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 from ..core import DataError, ParameterError, one_of
 from ..annotations.table import BOX, SPACING, annotation_table
 from ..evaluation.matching import hits
-from .sets import Harvest, parents
+from .sets import Harvest, matched_mark
 
 # %% ../../nbs/harvesting/06_mining.ipynb #harvest05c
 def precision_threshold(
@@ -27,35 +27,35 @@ def precision_threshold(
 
 # %% ../../nbs/harvesting/06_mining.ipynb #harvest08
 def harvest(
-    proposals:pd.DataFrame,  # table of lesions with `score` (s_g) and `s_c` (of `lpc.out_of_fold`, or of `lpc.in_sample` as the paper), of V_M and V_H
-    marks:pd.DataFrame,      # table of lesions: all of V_M, the marked ones of V_H; a row without a box for a volume without
-    fully:set,               # names of the volumes of V_M
-    slices=None,             # boxes of the proposals slice by slice
-    precision=.95,           # on V_M, that the threshold shall hold
-    objectness=.5,           # least s_g of a hard negative
-    per_volume=5,            # hard negatives of a volume at most
-    guard=.2,                # s_c that a hard negative must stay below; 1: the paper's rule
-    rejected=None,           # table of boxes that an expert looked at and called no lesion: what overlaps one by half is a hard negative whatever its scores
-    iou=.5, rule='p3d',      # as in `parents`
-    round=1,                 # number of the round
+    proposals:pd.DataFrame, # table of lesions with `score` (s_g) and `s_c` (of `classifier.out_of_fold`, or of `classifier.in_sample` as the paper), of V_M and V_H
+    marks:pd.DataFrame,     # table of lesions: all of V_M, the marked ones of V_H; a row without a box for a volume without
+    fully:set,              # names of the volumes of V_M
+    slices=None,            # boxes of the proposals slice by slice
+    precision=.95,          # on V_M, that the threshold shall hold
+    objectness=.5,          # least s_g of a hard negative
+    per_volume=5,           # hard negatives of a volume at most
+    guard=.2,               # s_c that a hard negative must stay below; 1: the paper's rule
+    rejected=None,          # table of boxes that an expert looked at and called no lesion: what overlaps one by half is a hard negative whatever its scores
+    iou=.5, rule='p3d',     # as in `matched_mark`
+    round=1,                # number of the round
 )->Harvest:
     "One round of harvesting (Lesion Harvester, sec. III-C and D); it changes nothing that it is given."
     proposals, marks = annotation_table(proposals, 'the proposals').reset_index(drop=True), annotation_table(marks, 'the marks')
     _check(proposals, marks, fully, precision)
-    in_m, known = proposals.volume.isin(fully).to_numpy(), marks[marks.z1.notna()].reset_index(drop=True)
-    parent = parents(proposals, known, slices, iou, rule)
+    in_fully, known = proposals.volume.isin(fully).to_numpy(), marks[marks.z1.notna()].reset_index(drop=True)
+    parent = matched_mark(proposals, known, slices, iou, rule)
     s_g, s_c = proposals.score.to_numpy(), proposals.s_c.to_numpy(float)
-    threshold, reached = precision_threshold((s_g * s_c)[in_m], parent[in_m] >= 0, precision)
+    threshold, reached = precision_threshold((s_g * s_c)[in_fully], parent[in_fully] >= 0, precision)
     kind = np.full(len(proposals), 'dropped', object)
-    kind[in_m] = np.where(parent[in_m] >= 0, 'P_M^R', 'P_M^-')
-    kind[~in_m & (parent >= 0)] = 'P_H^R'
+    kind[in_fully] = np.where(parent[in_fully] >= 0, 'P_M^R', 'P_M^-')
+    kind[~in_fully & (parent >= 0)] = 'P_H^R'
     refused = np.zeros(len(proposals), bool)
     if rejected is not None: refused[hits(proposals, annotation_table(rejected), .5, '3d')[0]] = True
-    rest = ~in_m & (parent < 0) & ~refused
+    rest = ~in_fully & (parent < 0) & ~refused
     kind[rest & (s_g * s_c >= threshold)] = 'P_H^+'
     kind[_hard(proposals.volume, s_g, rest & (kind == 'dropped') & (s_g >= objectness) & (s_c < guard if guard < 1 else True), per_volume)] = 'P_H^-'
-    kind[~in_m & (parent < 0) & refused] = 'P_H^-'
-    found = set(parent[in_m & (s_g * s_c >= threshold)]) - {-1}
+    kind[~in_fully & (parent < 0) & refused] = 'P_H^-'
+    found = set(parent[in_fully & (s_g * s_c >= threshold)]) - {-1}
     total = int(known.volume.isin(fully).sum())
     return Harvest(proposals.assign(set=kind, parent=parent, s_gc=s_g * s_c, round=round), threshold, reached, len(found) / total if total else np.nan)
 

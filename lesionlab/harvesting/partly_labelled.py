@@ -19,7 +19,7 @@ from ..annotations.recist import RECIST_DEPTH
 from ..annotations.deeplesion import from_dl_info
 from ..data.case import Scans
 from ..data.layouts import find_cases
-from ..data.planning import suit_grid
+from ..data.planning import plan_spacing
 from ..data.preprocessing import Preprocessing, on_grid
 
 # %% ../../nbs/harvesting/00_partly_labelled.ipynb #partly05
@@ -114,12 +114,12 @@ def _mark_of(truth, marks):
 
 # %% ../../nbs/harvesting/00_partly_labelled.ipynb #partly07
 def read_partly_labelled(
-    data_root,       # folder with splits.json
-    marked=1.,       # share of the lesions to judge by that keep their mark at most: a trial takes some away
-    seed=0,          # of which
-    annotations='',  # file of lesions in place of what lies in the folder, for layouts other than DeepLesion's
-    fully='',        # file with the names of V_M, in place of those in splits.json
-    verdicts='',     # table of an expert's verdicts (`with_verdicts`)
+    data_root,             # folder with splits.json
+    marked=1.,             # share of the lesions to judge by that keep their mark at most: a trial takes some away
+    seed=0,                # of which
+    annotations='',        # file of lesions in place of what lies in the folder, for layouts other than DeepLesion's
+    fully='',              # file with the names of V_M, in place of those in splits.json
+    verdicts='',           # table of an expert's verdicts (`with_verdicts`)
     cache='outputs/cache', # folder for decoded slices
 )->PartlyLabelled:
     "Read a partly labelled data set; a volume that can't be read is set aside, `DataError` if what is left can't be harvested."
@@ -137,7 +137,7 @@ def read_partly_labelled(
     marks = marks[marks.volume.isin(names)].reset_index(drop=True)
     marks, truth = _hide(marks, _judge(root, marks, judges, own, names), fully, marked, seed)
     grids, bad = _tried({n: cases[n] for n in names}, 'read headers', lambda c: c.geometry())
-    pre = Preprocessing(suit_grid([replace(cases[n], boxes=b) for n in grids if len(b := lesions_of(marks[marks.volume == n], n).boxes)]))
+    pre = Preprocessing(plan_spacing([replace(cases[n], boxes=b) for n in grids if len(b := lesions_of(marks[marks.volume == n], n).boxes)]))
     arrays, torn = _tried({n: cases[n] for n in grids}, 'read volumes', lambda c: on_grid(c, pre.spacing, cache))
     free = [dict(volume=n, patient=cases[n].patient, **dict.fromkeys(BOX, np.nan)) for n in arrays if n not in set(marks.volume)]
     marks = annotation_table(pd.concat([marks[marks.volume.isin(arrays)], pd.DataFrame(free)], ignore_index=True))

@@ -35,9 +35,9 @@ def _card(table, metrics, parameters):
     return '\n'.join(lines) + '\n'
 
 def write_release(
-    table:pd.DataFrame, # of `harvest.complete`
+    table:pd.DataFrame, # of `mining.complete`
     folder,             # to write into
-    metrics:dict,       # of the round it comes from: `round`, `threshold`, `n_fully`, and what `completeness.judge` found, if anything
+    metrics:dict,       # of the round it comes from: `round`, `threshold`, `n_fully`, and what `completeness.evaluate_round` found, if anything
     parameters:dict,    # of the run
 )->Path:                # the folder
     "Write a completed data set with its card."

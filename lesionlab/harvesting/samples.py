@@ -19,16 +19,16 @@ from .partly_labelled import PartlyLabelled
 class LabelledSlices(Dataset):
     "Seeded samples of labelled slices with their context, as many as asked for."
     def __init__(self,
-        volumes:dict,          # name: array (D, H, W) HU on the net's grid
-        shapes:dict,           # name: (3,) of the volume as read, in whose voxels the labels count
-        labels:pd.DataFrame,   # the columns of `LABEL`
+        volumes:dict,        # name: array (D, H, W) HU on the net's grid
+        shapes:dict,         # name: (3,) of the volume as read, in whose voxels the labels count
+        labels:pd.DataFrame, # the columns of `LABEL`
         preprocessing:Preprocessing,
-        context=4,             # slices above and below
-        shape=(96, 96),        # y x of a sample, voxels of the grid, multiples of 16
+        context=4,           # slices above and below
+        shape=(96, 96),      # y x of a sample, voxels of the grid, multiples of 16
         length=1000, seed=0,
-        lesion_share=.75,      # of the samples, at least, that show a lesion; the others are slices of hard negatives alone
+        lesion_share=.75,    # of the samples, at least, that show a lesion; the others are slices of hard negatives alone
     ):
-        self.volumes, self.pre, self.context, self.shape, self.length, self.seed = volumes, preprocessing, context, shape, length, seed
+        self.volumes, self.preprocessing, self.context, self.shape, self.length, self.seed = volumes, preprocessing, context, shape, length, seed
         self.places = [(name, *self._on_grid(rows, name, volumes[name].shape, shapes[name])) for (name, _), rows in labels.groupby(['volume', 'z'], sort=True)]
         if not self.places: raise DataError('there is no labelled slice to learn from')
         self.learnt = [*self.places, lesion_share] # what makes a training from them itself
@@ -54,7 +54,7 @@ class LabelledSlices(Dataset):
         part, corner = _window(rng, part, around[rng.integers(len(around))].numpy(), self.shape)
         part, boxes = _augmented(rng, part, boxes - torch.tensor([*corner, *corner], dtype=torch.float32), self.shape)
         deep, inside = _deep(boxes, self.shape, n)
-        return dict(image=self.pre.image(part), boxes=deep[inside & ~hard], hard_negatives=deep[inside & hard])
+        return dict(image=self.preprocessing.image(part), boxes=deep[inside & ~hard], hard_negatives=deep[inside & hard])
 
 # %% ../../nbs/harvesting/03_samples.ipynb #rounds_window
 def _window(rng, part, box, shape):
@@ -113,7 +113,7 @@ class LabelledVolumes(Dataset):
         self.volumes = [(n, *(scale_boxes(lesions_of(labels[labels.hard == k], n).boxes, shapes[n], data.arrays[n].shape) for k in (False, True))) for n in names]
         self.lesions, self.hard = ([(i, k, j) for i, v in enumerate(self.volumes) for j in range(len(v[k]))] for k in (1, 2))
         self.share = max(lesion_share, len(self.lesions) / len(self.lesions + self.hard)) if self.lesions and self.hard else float(bool(self.lesions))
-        self.learnt = [*self.volumes, lesion_share] # as in `rounds.LabelledSlices`
+        self.learnt = [*self.volumes, lesion_share] # as in `samples.LabelledSlices`
 
     def __len__(self): return self.length
 

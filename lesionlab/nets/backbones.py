@@ -18,11 +18,11 @@ from .pseudo3d import convert
 def densenet2d(
     channels=1,         # of the input: 1 for a CT, more for its phases
     growth=32,          # channels that each layer adds
-    first=64,           # channels of the first convolution
+    stem_channels=64,   # channels of the first convolution
     blocks=(6, 12, 24), # layers of the three blocks
 )->nn.Sequential:       # conv0 ... denseblock1, transition1, denseblock2, transition2, denseblock3
     "The trunk of a DenseNet, by default the 121's without block 4."
-    return DenseNet(2, channels, 1, first, growth, blocks).features[:-1] # without the norm in front of the classifier
+    return DenseNet(2, channels, 1, stem_channels, growth, blocks).features[:-1] # without the norm in front of the classifier
 
 # %% ../../nbs/nets/03_backbones.ipynb #backbone08
 LATERALS = ('blocks', 'transitions') # where the pyramid takes the first two maps: behind the blocks, or behind the transitions, not yet pooled
@@ -32,7 +32,7 @@ class Trunk(nn.Module):
     "DenseNet whose blocks 1 and 2 are slice-wise and whose block 3 is pseudo 3D, as is block 4 where it is kept."
     def __init__(self,
         kind='acs',        # of block 3, one of `p3dc.KINDS`
-        channels=1, growth=32, first=64, blocks=(6, 12, 24), # as in `densenet2d`
+        channels=1, growth=32, stem_channels=64, blocks=(6, 12, 24), # as in `densenet2d`
         slices=4,          # that the front end takes at once outside training
         laterals='blocks', # one of `LATERALS`
         front='slicewise', # kind of all before block 3
@@ -42,13 +42,13 @@ class Trunk(nn.Module):
         super().__init__()
         one_of('laterals', laterals, LATERALS)
         if len(blocks) not in (3, 4): raise ValueError(f'a trunk has three blocks or four, not {len(blocks)}')
-        net = convert(net or densenet2d(channels, growth, first, blocks), {'denseblock[34].*': kind, '*': front}, slices=False, depth_stride='conv0' if depth_stride > 1 else ())
+        net = convert(net or densenet2d(channels, growth, stem_channels, blocks), {'denseblock[34].*': kind, '*': front}, slices=False, depth_stride='conv0' if depth_stride > 1 else ())
         names = list(net._modules)
         self.stem = net[:names.index('denseblock1')]
         for name in names[names.index('denseblock1'):]: setattr(self, name.removeprefix('dense'), net._modules[name]) # block1, transition1, ...
         self.transition3, self.block4 = getattr(self, 'transition3', None), getattr(self, 'block4', None)
         self.slices, self.laterals, self.front_kind, self.stride = slices if front == 'slicewise' else None, laterals, front, (depth_stride, 4, 4)
-        out = [first]
+        out = [stem_channels]
         for n in blocks: out.append((out[-1] if len(out) == 1 else out[-1] // 2) + n * growth)
         self.channels = (*(c // 2 if laterals == 'transitions' else c for c in out[1:-1]), out[-1]) # of the outputs
         self.divisor = 4 * 2**(len(blocks) - 1) # what height and width must be multiples of
@@ -110,14 +110,14 @@ class SliceBackbone(nn.Module):
     stride = (1, 4, 4)
     def __init__(self,
         images=3,     # of three slices, that a slice's features are fused from: 1 is 2D, 3 is 2.5D
-        growth=32, first=64, blocks=(6, 12, 24), # as in `densenet2d`
+        growth=32, stem_channels=64, blocks=(6, 12, 24), # as in `densenet2d`
         out=512,      # channels of the deep feature
         smooth=None,  # one more 1 x 1 convolution where there is one image; where there are more, one fuses them
         share=False,  # run the trunk once an image in place of once for each slice that needs it
         slices=1,     # whose features are computed at once
     ):
         super().__init__()
-        self.trunk = Trunk('slicewise', 3, growth, first, blocks, slices=None)
+        self.trunk = Trunk('slicewise', 3, growth, stem_channels, blocks, slices=None)
         self.fpn = FPN(self.trunk.channels, out)
         self.fuse = nn.Conv3d(out * images, out, 1) if images > 1 or smooth else nn.Identity()
         self.images, self.share, self.slices, self.depth_margin = images, share, slices, 3 * (images // 2) + 1

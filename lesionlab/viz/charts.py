@@ -13,7 +13,7 @@ from ..core import atomic_path
 
 # %% ../../nbs/viz/02_charts.ipynb #viz17
 def froc_figure(
-    curves:dict,   # name: `evaluation.Froc`
+    curves:dict,   # name: `metrics.Froc`
     fp_max=8,      # right end of the axis
     title='FROC',
     bands=None,    # name: (false positives per volume, low, high), of `intervals.froc_band`
@@ -32,7 +32,7 @@ def froc_figure(
     return fig
 
 def precision_figure(
-    curves:dict,   # name: table of `evaluation.precision_recall`
+    curves:dict,   # name: table of `metrics.precision_recall`
     title='precision and recall',
 )->go.Figure:
     "Precision over recall, with the points at which a threshold can be set."

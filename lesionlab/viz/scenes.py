@@ -42,7 +42,7 @@ def scene(
     volume:Volume,
     truth:Lesions=None, found:Lesions=None, # in voxels of `volume`
     mask=None,     # (D, H, W) lesion mask, where one is known
-    best=5,        # of the detections, the best so many
+    top=5,        # of the detections, the best so many
     title='',
 )->go.Figure:
     "Body surface, lesion surfaces, truth boxes (green), detections (blue) and surface points (red) in 3D."
@@ -51,7 +51,7 @@ def scene(
     if mask is not None: traces += _surface((np.asarray(mask) > 0).astype(np.float32), .5, s, TRUTH, .35, 'lesion', limit=96)
     if truth: traces.append(_box_lines(truth.boxes, s, TRUTH, 'truth', ['truth'] * len(truth)))
     if found:
-        found = found[slice(best)]
+        found = found[slice(top)]
         traces.append(_box_lines(found.boxes, s, FOUND, 'detection', [f'score {v:.2f}' for v in found.scores]))
         if found.points is not None:
             p = found.points.reshape(-1, 3) * torch.tensor(s, dtype=torch.float32)
@@ -61,7 +61,7 @@ def scene(
 
 # %% ../../nbs/viz/01_scenes.ipynb #viz11
 def scene_png(
-    volume:Volume, truth:Lesions=None, found:Lesions=None, mask=None, best=5, # as in `scene`
+    volume:Volume, truth:Lesions=None, found:Lesions=None, mask=None, top=5, # as in `scene`
     title='',
 ):                # matplotlib figure
     "The 3D scene as a still picture."
@@ -71,11 +71,11 @@ def scene_png(
     for array, level, color, opacity, limit in parts:
         for m in _surface(array, level, s, color, opacity, '', limit):
             ax.plot_trisurf(m.x, m.y, m.z, triangles=np.stack([m.i, m.j, m.k], 1), color=color, alpha=opacity, lw=0)
-    for lesions, color in ((truth, TRUTH), (found and found[slice(best)], FOUND)):
+    for lesions, color in ((truth, TRUTH), (found and found[slice(top)], FOUND)):
         if not lesions: continue
         line = _box_lines(lesions.boxes, s, color, '', [''])
         xyz = np.array([[np.nan if v is None else v for v in axis] for axis in (line.x, line.y, line.z)])
         ax.plot(*xyz, color=color, lw=1.3)
-    if found and found.points is not None: ax.plot(*(found.points[:best].reshape(-1, 3).numpy() * s)[:, ::-1].T, '.', color=POINT, ms=3)
+    if found and found.points is not None: ax.plot(*(found.points[:top].reshape(-1, 3).numpy() * s)[:, ::-1].T, '.', color=POINT, ms=3)
     ax.set_box_aspect((np.array(volume.shape) * s)[::-1]); ax.set_title(title, fontsize=7); ax.tick_params(labelsize=6)
     return fig

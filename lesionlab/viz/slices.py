@@ -16,20 +16,20 @@ from ..annotations.table import Lesions
 TRUTH, FOUND, POINT = '#2ca02c', '#1f77b4', '#d62728'
 VIEW = {'axial': (0, 1, 2), 'coronal': (1, 0, 2), 'sagittal': (2, 0, 1)} # axis cut, axis down, axis across
 
-def _draw_boxes(ax, lesions, color, view, at, spacing, best):
+def _draw_boxes(ax, lesions, color, view, at, spacing, top):
     "The boxes that a slice meets, with their scores where they are less than 1."
     cut, down, across = view
-    for b, s in list(zip(lesions.boxes.tolist(), lesions.scores.tolist()))[:best]:
+    for b, s in list(zip(lesions.boxes.tolist(), lesions.scores.tolist()))[:top]:
         if not b[cut] <= at + .5 < b[cut + 3]: continue
         y, x, h, w = b[down]*spacing[down], b[across]*spacing[across], (b[down+3]-b[down])*spacing[down], (b[across+3]-b[across])*spacing[across]
         ax.add_patch(Rectangle((x, y), w, h, fill=False, ec=color, lw=1.5))
         if s < 1: ax.text(x, y, f'{s:.2f}', color=color, fontsize=7, va='bottom')
 
-def _draw_points(ax, lesions, view, at, spacing, best):
+def _draw_points(ax, lesions, view, at, spacing, top):
     "Surface points within a voxel of the slice."
     if lesions.points is None: return
     cut, down, across = view
-    p = lesions.points[:best].reshape(-1, 3)
+    p = lesions.points[:top].reshape(-1, 3)
     p = p[(p[:, cut] - at - .5).abs() <= 1]
     ax.plot(p[:, across] * spacing[across], p[:, down] * spacing[down], '.', color=POINT, ms=4)
 
@@ -39,7 +39,7 @@ def show_slices(
     truth:Lesions=None, found:Lesions=None, # in voxels of `volume`
     at=None,               # (3,) z y x voxel to cut through; the first lesion's middle by default
     window='soft tissue',  # name in `volume.WINDOWS`
-    best=20,               # of the detections, the best so many
+    top=20,               # of the detections, the best so many
     title='',
 ):                         # matplotlib figure
     "Axial, coronal and sagittal slice with truth (green), detections (blue) and surface points (red)."
@@ -51,7 +51,7 @@ def show_slices(
         size = [n * m for n, m in zip(volume.shape, s)]
         ax.imshow(window_hu(np.take(volume.array, at[cut], cut), window), cmap='gray', vmin=0, vmax=1, extent=(0, size[across], size[down], 0))
         if truth: _draw_boxes(ax, truth, TRUTH, view, at[cut], s, None)
-        if found: _draw_boxes(ax, found, FOUND, view, at[cut], s, best); _draw_points(ax, found, view, at[cut], s, best)
+        if found: _draw_boxes(ax, found, FOUND, view, at[cut], s, top); _draw_points(ax, found, view, at[cut], s, top)
         if cut: ax.invert_yaxis() # heads up
         ax.set_title(f'{name} {at[cut]}', fontsize=8); ax.tick_params(labelsize=6)
     fig.suptitle(title, fontsize=9)
@@ -64,15 +64,15 @@ def _middle(volume, *lesions):
     return [n / 2 for n in volume.shape]
 
 # %% ../../nbs/viz/00_slices.ipynb #viz14
-def _slice_boxes(lesions, z, best):
+def _slice_boxes(lesions, z, top):
     "x and y of the outlines of all boxes that slice z meets."
     x, y = [], []
-    for b in [] if lesions is None else lesions.boxes[:best].tolist():
+    for b in [] if lesions is None else lesions.boxes[:top].tolist():
         if b[0] <= z + .5 < b[3]: x += [b[2], b[5], b[5], b[2], b[2], None]; y += [b[1], b[1], b[4], b[4], b[1], None]
     return x, y
 
 def browse(
-    volume:Volume, truth:Lesions=None, found:Lesions=None, best=5, # as in `scene`
+    volume:Volume, truth:Lesions=None, found:Lesions=None, top=5, # as in `scene`
     window='soft tissue', # name in `volume.WINDOWS`
     size=256,             # pixels a side at most
     title='',
@@ -84,7 +84,7 @@ def browse(
     def traces(z):
         image = go.Image(z=np.repeat(grey[z][..., None], 3, -1), x0=half[1], dx=2*half[1], y0=half[0], dy=2*half[0], hoverinfo='skip')
         lines = [go.Scatter(x=x, y=y, mode='lines', line=dict(color=c, width=2), name=n) for n, c, (x, y) in
-                 (('truth', TRUTH, _slice_boxes(truth, z, None)), ('detection', FOUND, _slice_boxes(found, z, best)))]
+                 (('truth', TRUTH, _slice_boxes(truth, z, None)), ('detection', FOUND, _slice_boxes(found, z, top)))]
         return [image, *lines]
     start = int(np.clip(_middle(volume, truth, found)[0], 0, volume.shape[0] - 1))
     steps = [dict(method='animate', label=str(z), args=[[str(z)], dict(mode='immediate', frame=dict(duration=0, redraw=True), transition=dict(duration=0))]) for z in range(volume.shape[0])]

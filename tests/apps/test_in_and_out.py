@@ -160,7 +160,7 @@ def test_boxes_are_where_simpleitk_says(tmp_path, axes, angle):
 def test_a_net_sees_every_orientation_alike(weights, axes):
     model, settings = load_detector(weights)
     v, _, _ = oriented('LPS'); w, _, _ = oriented(axes)
-    a, b = (predict(model, x, Preprocessing(**settings), threshold=0.) for x in (v, w))
+    a, b = (predict(model, x, Preprocessing(**settings), score_thresh=0.) for x in (v, w))
     np.testing.assert_allclose(boxes_to_mm(a.boxes, v), boxes_to_mm(b.boxes, w), atol=1e-2)
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
 

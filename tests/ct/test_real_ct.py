@@ -12,8 +12,8 @@ from lesionlab.annotations.recist import recist_to_3d
 from lesionlab.annotations.deeplesion import from_dl_info
 from lesionlab.data.layouts import find_cases
 from lesionlab.data.splits import split_cases
-from lesionlab.data.recropping import cut_off_centre, shape_tells
-from lesionlab.data.planning import suit_grid
+from lesionlab.data.recropping import cut_off_centre, crop_leakage
+from lesionlab.data.planning import plan_spacing
 
 
 @pytest.fixture(scope='module')
@@ -40,12 +40,12 @@ def test_abdomen_is_read_with_padding_as_air(real_data):
 
 
 def test_shapes_give_the_tumours_away_until_cut_again(cases):
-    assert shape_tells(cases) > .9
+    assert crop_leakage(cases) > .9
     splits = cut_off_centre(split_cases(cases, 0), 0)
     assert {s: len({c.patient for c in part}) for s, part in splits.items()} == dict(train=15, validation=3, test=6)
     assert sum(len(c.boxes) for c in splits['test']) == 30 and any(len(c.boxes) == 0 for c in splits['test'])
-    assert max(shape_tells(splits[s]) for s in ("train", "test")) < .4
-    assert suit_grid(splits['train']) == (4., 4., 4.)
+    assert max(crop_leakage(splits[s]) for s in ("train", "test")) < .4
+    assert plan_spacing(splits['train']) == (4., 4., 4.)
 
 
 def test_a_cut_is_where_it_says(cases):

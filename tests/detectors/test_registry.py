@@ -26,7 +26,7 @@ def test_detector_learns_one_volume_by_heart(name, part, tmp_path):
     volume, boxes = part
     torch.manual_seed(0)
     pre = Preprocessing(volume.spacing)
-    net, image = make_detector(name, 'tiny', start=(4., 12., 12.)).train(), pre.image(volume.array)[None]
+    net, image = make_detector(name, 'tiny', prior_size=(4., 12., 12.)).train(), pre.image(volume.array)[None]
     adam, losses = torch.optim.Adam(net.parameters(), 3e-3), []
     for step in range(60):
         if step == 40: adam.param_groups[0]['lr'] /= 10

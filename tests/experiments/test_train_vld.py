@@ -61,7 +61,7 @@ def test_executed_notebook_keeps_its_pictures(run):
 def test_tiny_run_repeats_stored_metrics(run):
     """A change of the code that moves the figures shows here.
     The last digits differ between processors and the difference grows with the steps, so losses are held to 2, 6 and 12 in 100."""
-    stored = json.loads((ROOT/'tests'/'tiny_run.json').read_text())
+    stored = json.loads((ROOT/'tests'/'experiments'/'tiny_run.json').read_text())
     history = pd.read_csv(run/'history.csv')
     for column, values in stored['history'].items():
         for seen, value, rel in zip(history[column], values, (.02, .06, .12), strict=True): assert seen == pytest.approx(value, rel=rel), column
@@ -135,7 +135,7 @@ def test_metric_concordance_runs(tmp_path):
 def test_every_experiment_is_run_here():
     "A new experiment notebook needs a smoke run in these tests."
     names = [p.name for p in (ROOT/'nbs').glob('[a-z]*.ipynb')]
-    tests = ''.join(p.read_text() for p in Path(__file__).parent.glob('test_*.py'))
+    tests = ''.join(p.read_text() for p in (ROOT/'tests').rglob('test_*.py'))
     assert all(f"papermill('{n}'" in tests for n in names), names
 
 

@@ -48,7 +48,7 @@ def test_colours_and_phases(tmp_path, imagenet, channels):
 
 def test_another_networks_trunk(tmp_path):
     "VLD starts from the trunk of Lesion Harvester's 2.5D network, of any kind from any other."
-    small = dict(growth=4, first=8, blocks=(2, 2, 3))
+    small = dict(growth=4, stem_channels=8, blocks=(2, 2, 3))
     slices = build_backbone('2.5d', 16, **small)
     save_file(slices.state_dict(), tmp_path/'slices.safetensors')
     trunk = Trunk('acs', **small)
