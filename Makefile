@@ -29,7 +29,7 @@ $(READY): constraints.txt settings.ini setup.py
 	touch $@
 
 demo: $(READY)
-	lesionlab-phantom data/phantom --workers 2
+	lesionlab phantom data/phantom --workers 2
 	mkdir -p outputs/demo
 	papermill --no-progress-bar nbs/train_vld.ipynb outputs/demo/train_vld.ipynb -p out_dir outputs/demo
 	python tools/print_run.py outputs/demo

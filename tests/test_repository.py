@@ -1,6 +1,5 @@
 "The repository agrees with itself: notebooks clean and exported, versions stated alike, a wheel that installs."
-import ast, configparser, json, multiprocessing, os, re, shutil, subprocess, sys, time, venv
-from pathlib import Path
+import ast, configparser, json, multiprocessing, os, re, shutil, subprocess, sys, venv
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version

@@ -9,14 +9,14 @@ __all__ = ['write_report']
 import base64, html, io, json
 from pathlib import Path
 from string import Template
-import numpy as np, torch
+import numpy as np
 from PIL import Image
 from ..core import atomic_path
 from ..ct.volume import Volume, window_hu
-from ..ct.spatial import map_boxes, map_points, resize, reorient_to_lps
+from ..ct.spatial import map_boxes, map_points, reorient_to_lps, resize
 from ..annotations.table import Lesions
 from ..annotations.exchange import boxes_to_mm
-from ..viz.slices import FOUND, POINT, show_slices
+from ..viz.slices import FOUND, POINT
 from ..viz import scenes
 
 # %% ../../nbs/apps/00_report.ipynb #report05

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from ..core import DataError, one_of
 from ..ct.volume import WINDOWS
 from ..annotations.table import BOX, Lesions, annotation_table, lesions_of, load_table, save_table
-from ..viz.slices import show_slices
+from ..viz import slices
 from ..viz.scenes import scene
 from ..harvesting.partly_labelled import VERDICTS
 
@@ -148,7 +148,7 @@ def _draw(self:Review):
     if self.quiet: return
     b = self.box()
     known = lesions_of(self.marks, self.name) if self.marks is not None else None
-    fig = show_slices(self.volume, known, Lesions(torch.tensor(b[None], dtype=torch.float32), torch.ones(1)), at=(b[:3] + b[3:]) / 2, window=self.window.value)
+    fig = slices.show(self.volume, known, Lesions(torch.tensor(b[None], dtype=torch.float32), torch.ones(1)), at=(b[:3] + b[3:]) / 2, window=self.window.value)
     out = io.BytesIO(); fig.savefig(out, dpi=75); plt.close(fig)
     self.planes.value = out.getvalue()
 

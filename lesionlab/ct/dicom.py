@@ -7,10 +7,10 @@ __all__ = ['is_dicom', 'Series', 'find_series', 'read_series', 'read_dicom', 'wr
 
 # %% ../../nbs/ct/03_dicom.ipynb #dicom03
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 import SimpleITK as sitk, numpy as np, pydicom
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from ..core import DataError, atomic_path
 from .volume import AIR, Volume

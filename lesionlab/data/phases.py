@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch
 from ..core import DataError, one_of, stem
-from ..ct.volume import Volume, to_world
+from ..ct.volume import to_world
 from ..ct.io import read_image, read_images_4d
 from ..ct.dicom import read_dicom
 from .case import Case

@@ -66,12 +66,12 @@ def _of_folder(folder, root, found):
         for p in slices: del found.over[p]
 
 # %% ../../nbs/data/01_scans.ipynb #scans08c
-PREDICTION = ('lesions.csv', 'lesions.json', 'boxes.nii.gz', 'surface_points.csv', 'report.html', 'lesions.mrk.json') # what `lesionlab-predict` writes of a volume, the last of them at the end
+PREDICTION = ('lesions.csv', 'lesions.json', 'boxes.nii.gz', 'surface_points.csv', 'report.html', 'lesions.mrk.json') # what `lesionlab predict` writes of a volume, the last of them at the end
 
 def is_prediction(
     folder:Path,
 )->bool: # False if it holds anything else, too, which would be somebody's own
-    "Whether a folder is what `lesionlab-predict` wrote of a volume, whole and nothing but."
+    "Whether a folder is what `lesionlab predict` wrote of a volume, whole and nothing but."
     names = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
     return PREDICTION[-1] in names and names <= set(PREDICTION)
 

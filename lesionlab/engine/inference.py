@@ -7,12 +7,12 @@ __all__ = ['windows', 'core_size', 'predict_maps', 'predict', 'inside', 'predict
 
 # %% ../../nbs/engine/01_inference.ipynb #inferenc03
 import itertools, math
-import numpy as np, torch, torch.nn.functional as F
+import torch, torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from ..core import DataError
+from ..core import DataError, ParameterError
 from ..ct.volume import Volume
-from ..ct.spatial import map_boxes, map_points, resample, scale_boxes, reorient_to_lps
+from ..ct.spatial import map_boxes, map_points, reorient_to_lps, resample, scale_boxes
 from ..annotations.boxes import nms
 from ..annotations.table import Lesions, annotation_table, to_rows
 from ..data.preprocessing import Preprocessing
@@ -82,17 +82,19 @@ def predict_maps(
 # %% ../../nbs/engine/01_inference.ipynb #inferenc17
 @torch.no_grad()
 def predict(
-    model:nn.Module,             # a detector in eval mode
-    volume:Volume,               # as read, any spacing and orientation; or `Phases`, for a net with as many channels
-    preprocessing:Preprocessing, # the grid and window that the net was trained on
-    top_k=100,                   # at most so many lesions
-    score_thresh=.01,            # and none of a lower score
-    nms_thresh=.3,               # 3D IoU above which the lower of two boxes is dropped
-    max_voxels=8e6,              # that one window may read
+    model:nn.Module,                  # a detector in eval mode
+    volume:Volume,                    # as read, any spacing and orientation; or `Phases`, for a net with as many channels
+    preprocessing:Preprocessing=None, # target spacing and HU window of its training; by default those of a model that was loaded
+    top_k=100,                        # at most so many lesions
+    score_thresh=.01,                 # and none of a lower score
+    nms_thresh=.3,                    # 3D IoU above which the lower of two boxes is dropped
+    max_voxels=8e6,                   # that one window may read
     progress=False,
-    fast=True,                   # the detector's form for inference, if it has one: the same maps to rounding, in less time
-)->Lesions:                      # in voxels of `volume`, by falling score
+    fast=True,                        # the detector's form for inference, if it has one: the same maps to rounding, in less time
+)->Lesions:                           # in voxels of `volume`, by falling score
     "The lesions of a volume."
+    preprocessing = preprocessing or getattr(model, 'preprocessing', None)
+    if preprocessing is None: raise ParameterError('the model does not say how a volume is prepared for it; give `preprocessing`')
     channels = list(volume.volumes.values()) if isinstance(volume, Phases) else [volume]
     seen = getattr(getattr(model, 'settings', None), 'channels', len(channels)) # the form for inference knows no settings
     if len(channels) != seen: raise DataError(f'{volume.name}: has {len(channels)} phase{"s" * (len(channels) > 1)}, but the net sees {seen}')

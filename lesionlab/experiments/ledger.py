@@ -9,7 +9,7 @@ __all__ = ['ORIGIN', 'Measured', 'save_ledger', 'read_lines', 'load_ledger', 'pu
 import fcntl, json, math
 from pathlib import Path
 import pandas as pd
-from ..core import DataError, atomic_path, load_json, repo_root
+from ..core import DataError, atomic_path, load_json
 
 # %% ../../nbs/experiments/02_ledger.ipynb #ledger05
 ORIGIN = ('command', 'commit', 'data', 'seed', 'machine') # what a line of the ledger says of a figure's origin
@@ -64,7 +64,7 @@ class Measured:
         ends = {k: v for k, v in ends.items() if v is not None} # withheld, as of too few patients
         if bad := [k for k, v in ends.items() if not _is_number(v)]: raise DataError(f'{self.folder/whole[0]}.json: the {bad[0]} end of {" / ".join(map(str, whole[1:]))} is no number')
         file = (self.folder/f'{whole[0]}.json').resolve()
-        self.lines[whole] = self.lines.get(whole, {}) | dict(file=str(file.relative_to(repo_root()) if file.is_relative_to(repo_root()) else file), figure=' / '.join(map(str, whole[1:])), value=value, **ends, **{k: origin.get(k) for k in ORIGIN})
+        self.lines[whole] = self.lines.get(whole, {}) | dict(file=str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file), figure=' / '.join(map(str, whole[1:])), value=value, **ends, **{k: origin.get(k) for k in ORIGIN})
         return value
 
 # %% ../../nbs/experiments/02_ledger.ipynb #ledger06

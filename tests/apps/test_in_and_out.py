@@ -1,5 +1,5 @@
 "Scans and annotations in, predictions out: what users bring, what can be wrong with it, and what other tools will read."
-import gzip, json, os, pickle, subprocess, sys
+import gzip, json, pickle, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
 import nibabel as nib, numpy as np, pandas as pd, pydicom, pytest, SimpleITK as sitk, torch
@@ -11,13 +11,11 @@ from lesionlab.ct.png16 import write_png_series
 from lesionlab.ct.dicom import read_dicom, write_dicom
 from lesionlab.annotations.table import BOX, Lesions, annotation_table, to_rows
 from lesionlab.annotations.recist import recist_axes, recist_boxes
-from lesionlab.annotations.deeplesion import from_authors, from_dl_info, load_pickle, save_pickle, to_authors
-from lesionlab.annotations.exchange import MM, boxes_to_mm, lesion_table, to_coco, to_label_map, to_markups, to_monai
+from lesionlab.annotations.deeplesion import from_authors, from_dl_info, load_pickle, save_pickle
+from lesionlab.annotations.exchange import MM, boxes_to_mm, lesion_table, to_label_map, to_markups, to_monai
 from lesionlab.annotations.io import read_annotations, write_annotations
 from lesionlab.phantom.dataset import phantom, write_phantom
-from lesionlab.data.case import Geometry
 from lesionlab.data.scans import find_scans
-from lesionlab.data.layouts import find_cases
 from lesionlab.data.preprocessing import Preprocessing
 from lesionlab.detectors.registry import load_detector, make_detector, save_detector
 from lesionlab.engine.inference import predict
@@ -34,7 +32,7 @@ def weights(tmp_path_factory):
 
 def command(name, *args):
     "A command of the package as a user calls it."
-    return subprocess.run([Path(sys.executable).parent/f'lesionlab-{name}', *map(str, args)], capture_output=True, text=True)
+    return subprocess.run([Path(sys.executable).parent/'lesionlab', name, *map(str, args)], capture_output=True, text=True)
 
 
 CT = phantom(0, 3).volume
@@ -158,9 +156,9 @@ def test_boxes_are_where_simpleitk_says(tmp_path, axes, angle):
 
 @pytest.mark.parametrize('axes', ORIENTATIONS)
 def test_a_net_sees_every_orientation_alike(weights, axes):
-    model, settings = load_detector(weights)
+    model = load_detector(weights)
     v, _, _ = oriented('LPS'); w, _, _ = oriented(axes)
-    a, b = (predict(model, x, Preprocessing(**settings), score_thresh=0.) for x in (v, w))
+    a, b = (predict(model, x, score_thresh=0.) for x in (v, w))
     np.testing.assert_allclose(boxes_to_mm(a.boxes, v), boxes_to_mm(b.boxes, w), atol=1e-2)
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
 

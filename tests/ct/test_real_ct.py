@@ -1,12 +1,10 @@
 "On public CTs and on DeepLesion's own tables."
-import gzip, json, resource, shutil, subprocess, sys
-import numpy as np, pandas as pd, pytest, torch
+import json, subprocess, sys
+import numpy as np, pytest
 
-from conftest import ROOT
 from lesionlab.ct.volume import AIR, to_world
 from lesionlab.ct.io import read_image
 from lesionlab.ct.spatial import resample
-from lesionlab.annotations.boxes import box_size
 from lesionlab.annotations.table import BOX
 from lesionlab.annotations.recist import recist_to_3d
 from lesionlab.annotations.deeplesion import from_dl_info

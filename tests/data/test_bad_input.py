@@ -1,7 +1,6 @@
 "Bad input gets one sentence that names the file and the fault, and leaves nothing half written."
-import json, shutil
+import json
 from dataclasses import replace
-from pathlib import Path
 import numpy as np, pandas as pd, pytest, SimpleITK as sitk
 
 from lesionlab.core import DataError, LesionlabError

@@ -37,7 +37,7 @@ def test_detector_learns_one_volume_by_heart(name, part, tmp_path):
     found = predict(net.eval(), volume, pre)
     overlap = iou3d(boxes, found.boxes).max(1).values
     assert overlap.mean() > (.3 if name.startswith(('mscn', 'centernet_2d', 'faster')) else .5) # a stack makes thin lesions too deep
-    again, _ = load_detector(save_detector(net, tmp_path/'w.safetensors', pre))
+    again = load_detector(save_detector(net, tmp_path/'w.safetensors', pre))
     same = predict(again, volume, pre)
     assert torch.allclose(found.boxes, same.boxes, atol=1e-4) and torch.allclose(found.scores, same.scores, atol=1e-5)
 
@@ -69,7 +69,7 @@ def test_phases_of_a_dynamic_ct_are_the_channels(tmp_path):
     m = json.loads((tmp_path/'out'/'metrics.json').read_text())
     assert m['synthetic'] and m['table_1']['paper Avg.'] == dict(vld_acs_spr=70.2) and m['table_2']['paper 0-50 mm'] == dict(vld_acs_spr=65.7)
     assert 'faster_rcnn sees one phase of a CT, but the data has portal, arterial' in m['failed'][0]['error']
-    net, _ = load_detector(next(tmp_path.rglob('weights.safetensors')))
+    net = load_detector(next(tmp_path.rglob('weights.safetensors')))
     assert net.settings.channels == 2
 
 

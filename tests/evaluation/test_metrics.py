@@ -8,7 +8,7 @@ from lesionlab.annotations.deeplesion import from_authors, from_dl_info, trackle
 from lesionlab.annotations.io import read_annotations
 from lesionlab.evaluation.matching import RULES, match
 from lesionlab.evaluation.metrics import (
-    SIZES, ap_of, by_stratum, evaluate, froc, froc_of, precision_recall, recall_at_precision, size_strata,
+    SIZES, ap_of, by_stratum, evaluate, froc_of, precision_recall, recall_at_precision, size_strata,
 )
 from lesionlab.evaluation.p3d import p3d_evaluate
 from lesionlab.evaluation.intervals import bootstrap, figure_names, paired_test

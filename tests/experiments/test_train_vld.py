@@ -1,6 +1,5 @@
 "The main experiment runs by papermill, leaves what it promises, and can be repeated."
 import json
-from pathlib import Path
 import pandas as pd, pytest
 from safetensors import safe_open
 
@@ -46,8 +45,8 @@ def test_figures_follow_from_the_tables(run):
 
 
 def test_weights_load_by_themselves(run):
-    model, pre = load_detector(run/'weights.safetensors')
-    assert model.settings.points == 'spr' and pre['spacing'] == [2.5, 1.6, 1.6]
+    model = load_detector(run/'weights.safetensors')
+    assert model.settings.points == 'spr' and model.preprocessing.spacing == (2.5, 1.6, 1.6)
     with safe_open(run/'weights.safetensors', 'pt') as f: assert set(f.keys()) == set(model.state_dict())
 
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from lesionlab.nets.convolutions import ACSConv3d, ST3DConv, acs_split
+from lesionlab.nets.convolutions import ACSConv3d, acs_split
 from lesionlab.nets.layers import KINDS, acs_conv, inflated_conv, st3d_conv, transposed_conv
 from lesionlab.nets.pseudo3d import adapt_first_conv, convert, load_2d, state_2d
 from lesionlab.nets.backbones import densenet2d

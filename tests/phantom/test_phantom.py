@@ -96,10 +96,10 @@ def test_look_alikes_can_be_left_out():
 
 
 def test_command_line(tmp_path):
-    done = subprocess.run(['lesionlab-phantom', str(tmp_path/'set'), '--volumes', '2', '--preset', 'half', '--workers', '2'], capture_output=True, text=True)
+    done = subprocess.run(['lesionlab', 'phantom', str(tmp_path/'set'), '--volumes', '2', '--preset', 'half', '--workers', '2'], capture_output=True, text=True)
     assert done.returncode == 0 and len(list((tmp_path/'set'/'Images_png').iterdir())) == 2, done.stderr[-2000:]
-    wrong = subprocess.run(['lesionlab-phantom', str(tmp_path/'other'), '--preset', 'huge'], capture_output=True, text=True)
-    assert wrong.returncode != 0 and 'regional, half, deeplesion' in wrong.stderr and not (tmp_path/'other').exists()
+    wrong = subprocess.run(['lesionlab', 'phantom', str(tmp_path/'other'), '--preset', 'huge'], capture_output=True, text=True)
+    assert wrong.returncode == 2 and 'regional, half, deeplesion' in wrong.stderr and not (tmp_path/'other').exists()
 
 
 def test_hu_of_real_body_liver_and_lung(real_data):
