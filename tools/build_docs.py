@@ -8,7 +8,7 @@ from lesionlab.phantom.dataset import phantom
 
 root = Path(__file__).parents[1]
 docs, copies = root/'docs', root/'docs'/'_notebooks'
-ROOMS = dict(Data=('00', '09'), Evaluation=('10', '19'), Networks=('20', '39'), Running=('40', '49'), Harvesting=('50', '59'), Commands=('60', '69'))
+WINGS = 'core nets ct annotations viz phantom data evaluation detectors engine harvesting experiments apps'.split()
 
 
 def plain(source):
@@ -27,27 +27,35 @@ def results():
     return re.sub(r'\[([^]]+)\]\((measured|ledger\.jsonl)\)', r'\1', text.replace('](images/', '](../images/'))
 
 
-def contents(names):
-    "The README and a table of contents by rooms."
-    rooms = {room: [n for n in names if n[0].isdigit() and first <= n[:2] <= last] for room, (first, last) in ROOMS.items()}
-    rooms['Experiments'] = ['results', *(n for n in names if not n[0].isdigit())]
-    trees = [f'```{{toctree}}\n:caption: {room}\n:maxdepth: 1\n:hidden:\n\n' + '\n'.join(f'_notebooks/{n}' for n in found) + '\n```\n' for room, found in rooms.items()]
+def contents():
+    "The README and a table of contents by wings."
+    pages = {wing: [f'{wing}/{p.stem}' for p in sorted((copies/wing).glob('*.ipynb'))] for wing in WINGS}
+    pages['experiments, by papermill'] = ['results', *(p.stem for p in sorted(copies.glob('*.ipynb')))]
+    trees = [tree(wing, found) for wing, found in pages.items()]
     readme = (root/'README.md').read_text().replace('docs/images/', 'images/').replace('](nbs/', '](_notebooks/')
     readme = readme.replace('](docs/results.md)', '](_notebooks/results)')
-    readme = re.sub(r'\[([^]]+)\]\((CONTRIBUTING\.md|CITATION\.cff|docs/(measured|ledger)[^)]*)\)', r'\1', readme) # not on the site
+    # not on the site
+    readme = re.sub(r'\[([^]]+)\]\((CONTRIBUTING\.md|CITATION\.cff|lesionlab/weights/README\.md|docs/(measured|ledger)[^)]*)\)', r'\1', readme)
     turning = '## Turn it\n\nA synthetic volume with its lesions.\n\n```{raw} html\n<iframe src="_static/scene.html" style="width:100%;height:540px;border:0"></iframe>\n```\n'
     return f'{readme}\n{turning}\n' + '\n'.join(trees)
 
 
+def tree(caption, pages):
+    "A hidden table of contents of some pages."
+    return f'```{{toctree}}\n:caption: {caption}\n:maxdepth: 1\n:hidden:\n\n' + '\n'.join(f'_notebooks/{p}' for p in pages) + '\n```\n'
+
+
 def main():
     for folder in (copies, docs/'jupyter_execute'): shutil.rmtree(folder, ignore_errors=True) # of an earlier build
-    copies.mkdir(parents=True)
-    sources = sorted((root/'nbs').glob('*.ipynb'))
-    for p in sources: (copies/p.name).write_text(plain(p))
+    for source in sorted((root/'nbs').rglob('*.ipynb')):
+        if '.ipynb_checkpoints' in source.parts: continue
+        copy = copies/source.relative_to(root/'nbs')
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(plain(source))
     (copies/'results.md').write_text(results())
     ph = phantom(0, 3)
     save_figure(scene(ph.volume, ph.lesions, mask=ph.mask), docs/'_static'/'scene.html')
-    (docs/'index.md').write_text(contents([p.stem for p in sources]))
+    (docs/'index.md').write_text(contents())
     subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-b', 'html', docs, docs/'_build'], check=True)
     print(f'The site is {docs/"_build"/"index.html"}')
 
