@@ -1,5 +1,5 @@
 "What all tests share: the repository's root, real data where there is some, and the closing line."
-import os, subprocess
+import os, subprocess, sys
 from pathlib import Path
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -8,6 +8,7 @@ if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS',
 import pytest
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT/'tools'))
 counts = dict(passed=0, failed=0)
 
 

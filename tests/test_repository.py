@@ -6,7 +6,8 @@ from packaging.version import Version
 
 from conftest import ROOT
 
-WINGS = 'core nets ct annotations viz phantom data evaluation detectors engine harvesting experiments apps'.split()
+from wings import WINGS, imports, rooms
+
 LIBRARY = [f'{wing}/{p.name}' for wing in WINGS for p in sorted((ROOT/'nbs'/wing).glob('*.ipynb'))]
 EXPERIMENTS = sorted(p.name for p in (ROOT/'nbs').glob('*.ipynb'))
 
@@ -75,37 +76,16 @@ def test_folders_of_notebooks_are_the_wings():
         assert numbers == [f'{i:02}' for i in range(len(numbers))], f'nbs/{wing}: number its notebooks from 00 without a gap'
 
 
-def _rooms():
-    "Module: place in the order of the house, from the notebooks that export them; a notebook's number is the place in its wing."
-    found = {name: re.search(r'#\| default_exp ([\w.]+)', (ROOT/'nbs'/name).read_text()) for name in LIBRARY}
-    return {m[1]: (WINGS.index(name.split('/')[0]), name.split('/')[1][:2]) for name, m in found.items() if m}
-
-
-def _imports(module):
-    "Rooms that a room imports, within functions too."
-    path = ROOT/'lesionlab'/f'{module.replace(".", "/")}.py'
-    package = ['lesionlab', *module.split('.')[:-1]]
-    for n in ast.walk(ast.parse(path.read_text())):
-        if isinstance(n, ast.Import): yield from (a.name.removeprefix('lesionlab.') for a in n.names if a.name.startswith('lesionlab.'))
-        if not isinstance(n, ast.ImportFrom): continue
-        base = package[:len(package) - n.level + 1] if n.level else []
-        full = '.'.join([*base, *filter(None, [n.module])])
-        if not full.startswith('lesionlab'): continue
-        for a in n.names: # from ..ct import volume names a room, from ..ct.volume import read_image a thing in it
-            there = f'{full}.{a.name}'.removeprefix('lesionlab.')
-            yield there if (ROOT/'lesionlab'/f'{there.replace(".", "/")}.py').exists() else full.removeprefix('lesionlab.')
-
-
 def test_every_module_is_a_room():
     modules = {str(p.relative_to(ROOT/'lesionlab').with_suffix('')).replace('/', '.') for p in (ROOT/'lesionlab').rglob('*.py')}
-    assert {m for m in modules if not m.endswith('__init__') and m != '_modidx'} == set(_rooms())
+    assert {m for m in modules if not m.endswith('__init__') and m != '_modidx'} == set(rooms())
 
 
-@pytest.mark.parametrize('module', _rooms())
+@pytest.mark.parametrize('module', rooms())
 def test_rooms_import_one_way(module):
     "A room imports from wings above its own, and in its wing from notebooks of a lower number."
-    order = _rooms()
-    for other in _imports(module): assert order[other] < order[module], f'{module} imports {other}'
+    order = rooms()
+    for other in imports(module): assert order[other] < order[module], f'{module} imports {other}'
 
 
 def _settings():
@@ -154,7 +134,6 @@ def test_train_detector_is_train_vld_but_for_the_name_of_the_net():
 
 def test_results_are_written_from_what_was_measured():
     "What the runs left is what docs/results.md, the README's short form and the ledger say, and each figure has its origin."
-    sys.path.insert(0, str(ROOT/'tools'))
     from make_results import written
     from lesionlab.experiments.ledger import ORIGIN, load_ledger, read_lines
     measured, files = written()

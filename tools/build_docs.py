@@ -5,10 +5,10 @@ from pathlib import Path
 from lesionlab.viz.scenes import scene
 from lesionlab.viz.charts import save_figure
 from lesionlab.phantom.dataset import phantom
+from wings import WINGS
 
 root = Path(__file__).parents[1]
 docs, copies = root/'docs', root/'docs'/'_notebooks'
-WINGS = 'core nets ct annotations viz phantom data evaluation detectors engine harvesting experiments apps'.split()
 
 
 def plain(source):

@@ -48,7 +48,7 @@ def loss_figure(
 )->go.Figure:
     "Losses over steps, training and validation, on a logarithmic axis."
     fig, steps = go.Figure(), [h['step'] for h in history]
-    for name in [k for k in (history[0] if history else {}) if k not in ('step', 'rate')]:
+    for name in [k for k in (history[0] if history else {}) if k not in ('step', 'learning_rate')]:
         fig.add_scatter(x=steps, y=[h[name] for h in history], name=name, mode='lines+markers', line=dict(width=3 if name in ('total', 'validation') else 1))
     fig.update_layout(xaxis_title='step', yaxis_title='loss', yaxis_type='log', height=340, template='simple_white', margin=dict(t=20, b=40, l=50, r=10))
     return fig

@@ -207,7 +207,7 @@ def test_resumes_and_notices_changes(tmp_path, weights):
     assert run() == dict(a='done', b='as before')
     (tmp_path/'out'/'b'/'boxes.nii.gz').unlink()                                                     # half of an interrupted copy
     assert run() == dict(a='as before', b='done')
-    assert run(k=5) == dict(a='done', b='done') and len(pd.read_csv(tmp_path/'out'/'a'/'lesions.csv')) <= 5
+    assert run(top_k=5) == dict(a='done', b='done') and len(pd.read_csv(tmp_path/'out'/'a'/'lesions.csv')) <= 5
 
 
 def test_what_is_the_users_stays(tmp_path, weights):

@@ -70,7 +70,7 @@ from lesionlab.data.preprocessing import Preprocessing
 from lesionlab.detectors.registry import make_detector
 from lesionlab.engine.inference import predict
 ct = read_image({str(real_data/"ct"/"imagesTs"/"crlm_1004.nii.gz")!r})
-found = predict(make_detector('vld_acs_spr', 'small').eval(), ct, Preprocessing(ct.spacing), threshold=.2)
+found = predict(make_detector('vld_acs_spr', 'small').eval(), ct, Preprocessing(ct.spacing), score_thresh=.2)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 '''
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)

@@ -1,0 +1,99 @@
+"What `import lesionlab as ll` and the command `lesionlab` give, listed once: here, in lesionlab/__init__.pyi and in the README."
+import re
+import subprocess
+import sys
+
+import pytest
+
+import lesionlab as ll
+from conftest import ROOT
+from lesionlab.detectors.registry import shipped_weights
+from wings import WINGS
+
+NAMES = ('read_image read_annotations Lesions convert ACSConv3d ST3DConv detector_names make_detector load_detector predict evaluate '
+         'p3d_evaluate froc stack harvest insert_lesions show scene').split()
+COMMANDS = 'predict evaluate convert phantom train harvest run notebooks'.split()
+HEAVY = ('torch', 'numpy', 'pandas', 'monai', 'plotly', 'papermill')
+
+
+def python(code, **options):
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, **options).stdout.strip()
+
+
+def test_names_are_these_and_no_others():
+    assert sorted(ll.__all__) == sorted(NAMES)
+    for name in NAMES: assert callable(getattr(ll, name)), name
+
+
+def test_readme_lists_them():
+    text = (ROOT/'README.md').read_text()
+    line = next(l for l in text.splitlines() if l.startswith('`import lesionlab as ll` gives'))
+    assert re.findall(r'`(\w+)`', line) == NAMES
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_name_is_the_same_however_it_is_loaded(name):
+    "No sub-package hides a function: `harvesting`, not `harvest`."
+    wings = '; '.join(f'import lesionlab.{w}' for w in WINGS)
+    assert python(f'{wings}; import lesionlab as ll; print(type(ll.{name}).__name__)') in ('function', 'type', 'ABCMeta')
+
+
+def test_import_loads_nothing_heavy():
+    assert python(f'import sys, lesionlab; print([m for m in {HEAVY} if m in sys.modules])') == '[]'
+
+
+def test_the_command_loads_nothing_heavy():
+    "So that --help answers at once, on any machine."
+    assert python(f'import sys, lesionlab.apps.main; print([m for m in {HEAVY} if m in sys.modules])') == '[]'
+
+
+def lesionlab(*args, cwd=None):
+    return subprocess.run(['lesionlab', *map(str, args)], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize('command', ['', *COMMANDS])
+def test_help(command):
+    done = lesionlab(*filter(None, [command]), '--help')
+    assert done.returncode == 0 and 'Usage: lesionlab' in done.stdout
+    if not command: assert all(c in done.stdout for c in COMMANDS)
+
+
+@pytest.mark.parametrize('args, says', [
+    (('predict', 'none.nii.gz'), 'none.nii.gz: no such file or folder'),
+    (('predict', 'x.nii.gz', '--weights', 'sarkoma'), 'those that ship are called demo and sarcoma'),
+    (('evaluate', 'none.csv', 'none.csv'), 'none.csv'),
+    (('evaluate', 'a.csv', 'b.csv', '--fps', 'one'), "fps is 'one', but must be numbers"),
+    (('convert', 'none.csv', 'x.json'), 'none.csv'),
+    (('phantom', 'x', '--preset', 'huge'), "preset is 'huge', but the choices are: regional, half, deeplesion, liver"),
+    (('train', '-p', 'bakbone', 'i3d'), 'train_vld.ipynb: no parameter is called bakbone; there are: backbone'),
+    (('train', '-p', 'detector', 'mscn', '-p', 'backbone', 'i3d'), 'train_detector.ipynb: no parameter is called backbone'),
+    (('harvest', '-p', 'rounds'), 'rounds has no value'),
+    (('run', 'train_vdl'), 'train_vdl: no such notebook; there are: benchmarks'),
+])
+def test_an_error_is_one_sentence(args, says, tmp_path):
+    done = lesionlab(*args, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith('error: ') and says in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_count_from_the_current_folder(tmp_path):
+    "A settings.ini above changes nothing."
+    (tmp_path/'settings.ini').write_text('[DEFAULT]\nlib_name = other\n')
+    (tmp_path/'sub').mkdir()
+    assert lesionlab('phantom', 'set', '--volumes', 1, cwd=tmp_path/'sub').returncode == 0
+    assert (tmp_path/'sub'/'set'/'DL_info.csv').exists()
+
+
+def test_weights_that_ship():
+    assert set(shipped_weights()) == {'demo', 'sarcoma'}
+    for name, file in shipped_weights().items():
+        model = ll.load_detector(name)
+        assert file.stat().st_size < 1e6 and model.preprocessing and {'trained_on', 'knows', 'data', 'command', 'measured'} <= set(model.about)
+
+
+def test_every_room_is_in_the_readme():
+    text = (ROOT/'README.md').read_text()
+    there = [str(p.relative_to(ROOT)) for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in p.parts]
+    assert sorted(set(re.findall(r'\]\((nbs/[\w/]+\.ipynb)\)', text))) == sorted(there)
+    assert re.findall(r'^\| `(\w+)` \| ', text.split('| wing |')[1], re.M) == WINGS
