@@ -148,7 +148,7 @@ def save_pictures(
     charts.save_figure(scene, out/f'scene_{title}.html')
     charts.save_figure(slices.browse(volume, known, seen, title=note), out/f'slices_{title}.html')
     charts.save_figure(scenes.scene_png(volume, known, seen, title=note), out/f'scene_{title}.png')
-    charts.save_figure(slices.show_slices(volume, known, seen, title=note), out/f'slices_{title}.png')
+    charts.save_figure(slices.show(volume, known, seen, title=note), out/f'slices_{title}.png')
     return scene
 
 # %% ../../nbs/experiments/00_detection.ipynb #exper11b
