@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ..core import one_of
 from ..annotations.boxes import box_slices
 from .heads import STRIDE
-from .faster_rcnn import NETS as FASTER, FasterRCNN, FasterRCNNSettings, _bce, of_all, roi_align
+from .roi_align import roi_align
+from .faster_rcnn import NETS as FASTER, FasterRCNN, FasterRCNNSettings, _bce, of_all
 
 # %% ../../nbs/detectors/10_mulan.ipynb #mulan05
 @dataclass(frozen=True)
