@@ -166,8 +166,11 @@ def _run(notebook, given, out, jobs, slurm, show):
         print(parameters_cell(notebook))
         return
     table, out = run_values(notebook, given, out, jobs, slurm)
-    print(table.drop(columns='folder').to_string(index=False))
-    print(f'{"run" if len(table) == 1 else "runs"} in {out}')
+    if len(table) > 1:
+        print(table.drop(columns='folder').to_string(index=False))
+        print(f'runs in {out}')
+    elif table.error[0]: print(f'failed after {table.seconds[0]:.0f} s: {table.error[0]}; see {out}', file=sys.stderr)
+    else: print('done before' if table.status[0] == 'skipped' else f'done in {table.seconds[0]:.0f} s', f'files in {out}', sep='; ')
     if (table.status == 'failed').any(): raise typer.Exit(1)
 
 @app.command(cls=_Parameters)

@@ -114,6 +114,7 @@ def _papermill(arguments, env, lock, watch):
     while chunk := process.stderr.read1():
         said.append(chunk.decode(errors='replace'))
         if watch and 'Executing:' in said[-1]: print(said[-1], end='', file=sys.stderr, flush=True)
+    if watch: print(file=sys.stderr) # below the bar
     return process.wait(), ''.join(said)
 
 def _run(notebook, folder, record, now, env, lock, watch):
