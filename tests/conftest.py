@@ -28,7 +28,7 @@ def real_data():
     return folder
 
 
-COSTLY = ('run', 'again', 'planned') # fixtures whose tests run in one process, so that they are made once
+COSTLY = ('run', 'again', 'planned', 'built') # fixtures whose tests run in one process, so that they are made once
 
 
 @pytest.hookimpl(tryfirst=True) # before pytest-xdist looks at the groups
