@@ -18,9 +18,9 @@ def _run(*command, cwd, env=None):
 
 
 def _files():
-    "The repository's files, those that are not committed yet among them."
+    "The repository's files that a build may read, those that are not committed yet among them."
     names = _run('git', 'ls-files', '--cached', '--others', '--exclude-standard', cwd=ROOT).splitlines()
-    return [name for name in names if (ROOT/name).is_file()]
+    return [n for n in names if (ROOT/n).is_file() and ('/' not in n or n.startswith(('lesionlab/', 'nbs/')))]
 
 
 @pytest.fixture(scope='module')
