@@ -23,6 +23,9 @@ class _OneSentence(TyperGroup):
             print(f'error: {e}', file=sys.stderr)
             raise typer.Exit(2) from e
 
+def _arg(text): return typer.Argument(help=text)
+def _opt(text, *names, **more): return typer.Option(*names, help=text, **more)
+
 app = typer.Typer(cls=_OneSentence, no_args_is_help=True, pretty_exceptions_enable=False)
 
 def _version(wanted:bool):
@@ -32,7 +35,8 @@ def _version(wanted:bool):
 
 @app.callback()
 def _main(
-    version:Annotated[bool, typer.Option('--version', callback=_version, is_eager=True, help='Print the version and exit.')] = False,
+    version:Annotated[bool, _opt(
+        'Print the version and exit.', '--version', callback=_version, is_eager=True)] = False,
 ):
     "Find lesions in CT volumes, and complete a data set that is half labelled."
 
@@ -45,12 +49,12 @@ def main(
 # %% ../../nbs/apps/05_main.ipynb #main07
 @app.command()
 def predict(
-    scans:Annotated[list[Path], typer.Argument(help='Images (NIfTI, NRRD, MHA), DICOM folders, DeepLesion, or folders of these.')],
-    weights:Annotated[str, typer.Option(help='File of weights, or the name of weights that ship: sarcoma, demo.')] = 'sarcoma',
-    out:Annotated[Path, typer.Option(help='Folder to write to.')] = Path('outputs/predictions'),
-    report:Annotated[bool, typer.Option(help='Write report.html for each volume.')] = True,
-    top_k:Annotated[int, typer.Option(help='Lesions per volume at most.')] = 100,
-    score_thresh:Annotated[float, typer.Option(help='Lowest score of a lesion.')] = .01,
+    scans:Annotated[list[Path], _arg('Images (NIfTI, NRRD, MHA), DICOM folders, DeepLesion, or folders of these.')],
+    weights:Annotated[str, _opt('File of weights, or the name of weights that ship: sarcoma, demo.')] = 'sarcoma',
+    out:Annotated[Path, _opt('Folder to write to.')] = Path('outputs/predictions'),
+    report:Annotated[bool, _opt('Write report.html for each volume.')] = True,
+    top_k:Annotated[int, _opt('Lesions per volume at most.')] = 100,
+    score_thresh:Annotated[float, _opt('Lowest score of a lesion.')] = .01,
 ):
     "Find the lesions of CT scans: tables, COCO-style JSON, 3D Slicer markups, label maps, reports."
     from lesionlab.apps.predict import predict_scans
@@ -62,7 +66,8 @@ def predict(
     print(shown[['volume', 'status', 'lesions', 'best_score', 'seconds']].to_string(index=False, na_rep=''))
     for reason in table.reason[table.status == 'failed']: print(f'failed: {reason}', file=sys.stderr)
     n = {s: int((table.status == s).sum()) for s in ('done', 'as before', 'failed', 'passed over')}
-    print(f'\n{n["done"]} volumes predicted, {n["as before"]} as before, {n["failed"]} failed, {n["passed over"]} files passed over; written to {out}')
+    print(f'\n{n["done"]} volumes predicted, {n["as before"]} as before, {n["failed"]} failed, '
+          f'{n["passed over"]} files passed over; written to {out}')
     if n['failed']: raise typer.Exit(1)
 
 # %% ../../nbs/apps/05_main.ipynb #main10
@@ -73,23 +78,26 @@ def _numbers(text):
 
 @app.command()
 def evaluate(
-    truth:Annotated[Path, typer.Argument(help="Truth in any format that `convert` reads: .csv, .parquet, .json, DL_info.csv, the authors' .pkl.")],
-    detections:Annotated[Path, typer.Argument(help='Detections, in any of them.')],
-    out:Annotated[str, typer.Option(help='Folder for metrics.json, tables and curves; nothing is written without.')] = '',
-    rule:Annotated[str, typer.Option(help='What a hit is: 3d, p3d, "p3d extent" or "recist 2d".')] = '3d',
-    iou:Annotated[float, typer.Option(help="Threshold of a hit; by default the rule's own.")] = None,
-    fps:Annotated[str, typer.Option(help='False positives per volume to report, such as 0.5,1,2.')] = '',
-    by:Annotated[str, typer.Option(help='Strata to report: size, or a column of the truth.')] = '',
-    rounds:Annotated[int, typer.Option(help='Bootstrap replicates for the intervals; 0: none.')] = 1000,
-    seed:Annotated[int, typer.Option(help='Of the bootstrap.')] = 0,
-    padding:Annotated[str, typer.Option(help="Of DeepLesion's marks, 5 pixels: keep, off, or auto (kept where the rule looks at slices).")] = 'auto',
+    truth:Annotated[Path, _arg(
+        "Truth in any format that `convert` reads: .csv, .parquet, .json, DL_info.csv, the authors' .pkl.")],
+    detections:Annotated[Path, _arg('Detections, in any of them.')],
+    out:Annotated[str, _opt('Folder for metrics.json, tables and curves; nothing is written without.')] = '',
+    rule:Annotated[str, _opt('What a hit is: 3d, p3d, "p3d extent" or "recist 2d".')] = '3d',
+    iou:Annotated[float, _opt("Threshold of a hit; by default the rule's own.")] = None,
+    fps:Annotated[str, _opt('False positives per volume to report, such as 0.5,1,2.')] = '',
+    by:Annotated[str, _opt('Strata to report: size, or a column of the truth.')] = '',
+    rounds:Annotated[int, _opt('Bootstrap replicates for the intervals; 0: none.')] = 1000,
+    seed:Annotated[int, _opt('Of the bootstrap.')] = 0,
+    padding:Annotated[str, _opt(
+        "Of DeepLesion's marks, 5 pixels: keep, off, or auto (kept where the rule looks at slices).")] = 'auto',
 ):
     "FROC, AP and recall of a file of detections, with 95% intervals over patients."
     from lesionlab.apps.evaluate import evaluate as evaluate_files
     from lesionlab.core import resolve
     from lesionlab.evaluation.metrics import FPS
     points = _numbers(fps) if fps else FPS
-    done = evaluate_files(resolve(truth), resolve(detections), resolve(out) if out else None, rule, iou, points, by, rounds, seed, padding)
+    where = resolve(out) if out else None
+    done = evaluate_files(resolve(truth), resolve(detections), where, rule, iou, points, by, rounds, seed, padding)
     m, table = done.matched, done.figures
     units = 'marked slices' if rule == 'recist 2d' else 'volumes'
     marks = 'without' if padding == 'off' or padding == 'auto' and rule == '3d' else 'with'
@@ -102,27 +110,36 @@ def evaluate(
 
 @app.command()
 def convert(
-    source:Annotated[Path, typer.Argument(help="The authors' .pkl, DL_info.csv, .csv, .parquet, COCO-style or MONAI .json, Slicer's .mrk.json, nnDetection's folder.")],
-    target:Annotated[Path, typer.Argument(help='.csv, .parquet, .json, .pkl, or a folder.')],
-    format:Annotated[str, typer.Option(help="table, dl_info, recist, recist.annot, boxes, tracklets, coco, monai, slicer or nndetection; by default from the target's ending.")] = '',
-    images:Annotated[str, typer.Option(help='Folder of the scans, for millimetres and label maps.')] = '',
-    padding:Annotated[str, typer.Option(help="5 pixels around DeepLesion's marks: deeplesion (taken off when read, put on when written) or none (left alone).")] = 'deeplesion',
+    source:Annotated[Path, _arg(
+        "The authors' .pkl, DL_info.csv, .csv, .parquet, COCO-style or MONAI .json, Slicer's "
+        ".mrk.json, nnDetection's folder.")],
+    target:Annotated[Path, _arg('.csv, .parquet, .json, .pkl, or a folder.')],
+    format:Annotated[str, _opt(
+        "table, dl_info, recist, recist.annot, boxes, tracklets, coco, monai, slicer or nndetection; "
+        "by default from the target's ending.")] = '',
+    images:Annotated[str, _opt('Folder of the scans, for millimetres and label maps.')] = '',
+    padding:Annotated[str, _opt(
+        "5 pixels around DeepLesion's marks: deeplesion (taken off when read, put on when written) or "
+        "none (left alone).")] = 'deeplesion',
 ):
     "Convert annotations from any format to any other."
     from lesionlab.annotations.io import format_of, what_is_lost
     from lesionlab.apps.convert import convert_annotations
-    table = convert_annotations(source.expanduser(), target.expanduser(), format, str(Path(images).expanduser()) if images else '', padding)
+    scans = str(Path(images).expanduser()) if images else ''
+    table = convert_annotations(source.expanduser(), target.expanduser(), format, scans, padding)
     print(f'{table.z1.notna().sum()} lesions in {table.volume.nunique()} volumes written to {target}')
     for lost in what_is_lost(table, format or format_of(target), images): print(f'note: {lost}')
 
 # %% ../../nbs/apps/05_main.ipynb #main13
 @app.command()
 def phantom(
-    out:Annotated[Path, typer.Argument(help='Folder to create.')],
-    volumes:Annotated[int, typer.Option(help='Volumes to make; of the liver preset, patients with four phases each.')] = 200,
-    seed:Annotated[int, typer.Option(help='The same seed gives the same volumes.')] = 0,
-    preset:Annotated[str, typer.Option(help="regional, half or deeplesion (DeepLesion's layout); liver (four contrast phases, Decathlon's layout).")] = 'regional',
-    workers:Annotated[int, typer.Option(help='Processes that make volumes.')] = 0,
+    out:Annotated[Path, _arg('Folder to create.')],
+    volumes:Annotated[int, _opt('Volumes to make; of the liver preset, patients with four phases each.')] = 200,
+    seed:Annotated[int, _opt('The same seed gives the same volumes.')] = 0,
+    preset:Annotated[str, _opt(
+        "regional, half or deeplesion (DeepLesion's layout); liver (four contrast phases, Decathlon's "
+        "layout).")] = 'regional',
+    workers:Annotated[int, _opt('Processes that make volumes.')] = 0,
 ):
     "Write a synthetic CT data set."
     from lesionlab.phantom.dataset import PRESETS, write_phantom
@@ -146,17 +163,22 @@ class _Parameters(TyperCommand):
             if given[-1] == '-p' and len(args) > 1 and '=' not in args[0]: given.append(f'{args.pop(0)}={args.pop(0)}')
         return super().parse_args(ctx, given)
 
-_P = Annotated[list[str], typer.Option('-p', metavar='NAME VALUE', help='Parameter of the notebook; values with commas between them are a sweep.', show_default=False)]
-_Out = Annotated[str, typer.Option(help="Folder of the run, or of the runs' folders; by default outputs/ and the notebook's name.", show_default=False)]
-_Jobs = Annotated[int, typer.Option(help='Runs at a time.')]
-_Slurm = Annotated[str, typer.Option(help='Submit to Slurm by submitit: partition=gpu,gpus_per_node=1,timeout_min=600.', show_default=False)]
-_List = Annotated[bool, typer.Option('--parameters', help='Print the parameters of the notebook and exit.')]
+_P = Annotated[list[str], _opt(
+    'Parameter of the notebook; values with commas between them are a sweep.', '-p',
+    metavar='NAME VALUE', show_default=False)]
+_Out = Annotated[str, _opt(
+    "Folder of the run, or of the runs' folders; by default outputs/ and the notebook's name.", show_default=False)]
+_Jobs = Annotated[int, _opt('Runs at a time.')]
+_Slurm = Annotated[str, _opt(
+    'Submit to Slurm by submitit: partition=gpu,gpus_per_node=1,timeout_min=600.', show_default=False)]
+_List = Annotated[bool, _opt('Print the parameters of the notebook and exit.', '--parameters')]
 
 def _given(pairs):
     "Texts `NAME=VALUE` as a dict."
     named = [p.split('=', 1) for p in pairs]
     if bad := [n[0] for n in named if len(n) < 2]: raise ParameterError(f'{bad[0]} has no value; say -p NAME VALUE')
-    if len(dict(named)) < len(named): raise ParameterError('a parameter is given twice; put commas between several values of one')
+    if len(dict(named)) < len(named):
+        raise ParameterError('a parameter is given twice; put commas between several values of one')
     return dict(named)
 
 def _run(notebook, given, out, jobs, slurm, show):
@@ -170,7 +192,8 @@ def _run(notebook, given, out, jobs, slurm, show):
         print(table.drop(columns='folder').to_string(index=False))
         print(f'runs in {out}')
     elif table.error[0]: print(f'failed after {table.seconds[0]:.0f} s: {table.error[0]}; see {out}', file=sys.stderr)
-    else: print('done before' if table.status[0] == 'skipped' else f'done in {table.seconds[0]:.0f} s', f'files in {out}', sep='; ')
+    elif table.status[0] == 'skipped': print(f'done before; files in {out}')
+    else: print(f'done in {table.seconds[0]:.0f} s; files in {out}')
     if (table.status == 'failed').any(): raise typer.Exit(1)
 
 @app.command(cls=_Parameters)
@@ -186,14 +209,15 @@ def harvest(p:_P = [], out:_Out = '', jobs:_Jobs = 1, slurm:_Slurm = '', paramet
 
 @app.command(cls=_Parameters)
 def run(
-    notebook:Annotated[str, typer.Argument(help='A notebook with a cell tagged parameters, or the name of an experiment: vld_tables, ...')],
+    notebook:Annotated[str, _arg(
+        'A notebook with a cell tagged parameters, or the name of an experiment: vld_tables, ...')],
     p:_P = [], out:_Out = '', jobs:_Jobs = 1, slurm:_Slurm = '', parameters:_List = False,
 ):
     "Run any experiment notebook, once or for every combination of values."
     _run(notebook, _given(p), out, jobs, slurm, parameters)
 
 @app.command()
-def notebooks(folder:Annotated[Path, typer.Argument(help='Folder to copy them to.')]):
+def notebooks(folder:Annotated[Path, _arg('Folder to copy them to.')]):
     "Copy the experiment notebooks out, to read and change."
     from lesionlab.experiments.sweep import copy_notebooks
     copied = copy_notebooks(folder.expanduser())
