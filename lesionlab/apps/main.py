@@ -62,8 +62,8 @@ def predict(
     about = load_detector(weights).about
     if about: print(f'weights {weights}: {about["trained_on"]} {about["knows"]}\n')
     table = predict_scans([p.expanduser() for p in scans], weights, out.expanduser(), report, top_k, score_thresh)
-    shown = table[table.status != 'passed over']
-    print(shown[['volume', 'status', 'lesions', 'best_score', 'seconds']].to_string(index=False, na_rep=''))
+    shown = table[table.status != 'passed over'][['volume', 'status', 'lesions', 'best_score', 'seconds']].astype(object)
+    print(shown.where(shown.notna(), '').to_string(index=False))
     for reason in table.reason[table.status == 'failed']: print(f'failed: {reason}', file=sys.stderr)
     n = {s: int((table.status == s).sum()) for s in ('done', 'as before', 'failed', 'passed over')}
     print(f'\n{n["done"]} volumes predicted, {n["as before"]} as before, {n["failed"]} failed, '
