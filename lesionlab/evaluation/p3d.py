@@ -159,7 +159,7 @@ def line_through(
     low = high - 1
     with np.errstate(divide='ignore', invalid='ignore'): return (y[high] - y[low]) / (x[high] - x[low]) * (at - x[low]) + y[low]
 
-# %% ../../nbs/evaluation/02_p3d.ipynb #p3d09bx
+# %% ../../nbs/evaluation/02_p3d.ipynb #p3d09c
 P3D_FPS = (.125, .25, .5, 1, 2, 4, 8, 16) # false positives per volume of the authors' evaluator
 
 # %% ../../nbs/evaluation/02_p3d.ipynb #p3d10
