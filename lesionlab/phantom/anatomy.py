@@ -8,7 +8,7 @@ __all__ = ['NODE_SITES', 'SYSTEMS', 'benign_findings', 'body']
 # %% ../../nbs/phantom/03_anatomy.ipynb #anatomy03
 import numpy as np
 from .canvas import Canvas, Patient, curve
-from .torso import PITCH, TISSUE, bones, muscles, spine_y, trunk
+from .torso import PITCH, TISSUE, bones, muscles, spine_y, torso
 from .organs import bowel, chest, great_vessels, heart, liver, pelvis, upper_abdomen
 
 # %% ../../nbs/phantom/03_anatomy.ipynb #anatomy05
@@ -53,7 +53,7 @@ def benign_findings(c:Canvas):
     _nodes(c, rng)
 
 # %% ../../nbs/phantom/03_anatomy.ipynb #anatomy07
-SYSTEMS = (trunk, chest, muscles, upper_abdomen, liver, bowel, pelvis, great_vessels, heart, bones, benign_findings)
+SYSTEMS = (torso, chest, muscles, upper_abdomen, liver, bowel, pelvis, great_vessels, heart, bones, benign_findings)
 
 def body(
     patient:Patient,
