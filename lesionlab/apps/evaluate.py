@@ -26,7 +26,7 @@ def match_files(
     iou=None,          # threshold; the rule's own by default
     padding='auto',    # of DeepLesion's marks: keep, off, or auto (kept where the rule looks at slices)
 ):                     # `matching.Matched`; table of the truth; table of the detections
-    "Hold a file of detections against a file of truth; errors name the file."
+    "Match a file of detections with a file of truth; errors name the file."
     one_of('rule', rule, RULES); one_of('padding', padding, ('auto', 'keep', 'off'))
     pad = 5. if padding == 'off' or padding == 'auto' and rule == '3d' else 0.
     known, found = (s if isinstance(s, pd.DataFrame) else read_annotations(s, pad=pad) for s in (truth, detections))

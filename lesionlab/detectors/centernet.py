@@ -71,7 +71,7 @@ class CenterNet3D(nn.Module):
 def loss(self:CenterNet3D,
     maps:dict,  # of `forward`
     batch:dict, # as in `heads.vld_loss`
-)->dict:        # scalars; `total` is the one to descend
+)->dict:        # scalars; `total` is the one to minimise
     "Focal loss of the centres, with hard negatives (Lesion Harvester, eq. 3), and L1 of size and offset."
     return vld_loss(self.settings, maps, batch)
 

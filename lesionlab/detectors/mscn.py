@@ -143,7 +143,7 @@ NETS = dict(tiny=MSCNSettings(growth=8, stem_channels=16, blocks=(3, 6, 8), fpn=
 def loss(self:MSCN,
     maps:dict,  # of `forward` or `middle`
     batch:dict, # as in `mscn_loss`
-)->dict:        # scalars; `total` is the one to descend
+)->dict:        # scalars; `total` is the one to minimise
     "Loss of the slices (Lesion Harvester, eq. 1 and 3)."
     return mscn_loss(maps, batch if self.settings.hnsl else {k: v for k, v in batch.items() if k != 'hard_negatives'}, self.settings)
 

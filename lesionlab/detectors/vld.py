@@ -104,7 +104,7 @@ def decode(self:VLD,
 def loss(self:VLD,
     maps:dict,  # as `forward` gives them in training
     batch:dict, # `boxes`: list of (N, 6) voxel boxes; `hard_negatives` the same
-)->dict:        # scalars; `total` is the one to descend
+)->dict:        # scalars; `total` is the one to minimise
     "Joint loss (VLD, eq. 6)."
     return vld_loss(self.settings, maps, batch)
 
