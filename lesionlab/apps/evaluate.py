@@ -23,7 +23,7 @@ from ..evaluation import metrics
 def match_files(
     truth, detections, # files of lesions, or tables of them
     rule='3d',         # one of `matching.RULES`
-    iou=None,          # threshold; the rule's own by default
+    iou_thresh=None,          # threshold; the rule's own by default
     padding='auto',    # of DeepLesion's marks: keep, off, or auto (kept where the rule looks at slices)
 ):                     # `matching.Matched`; table of the truth; table of the detections
     "Match a file of detections with a file of truth; errors name the file."
@@ -31,7 +31,7 @@ def match_files(
     pad = 5. if padding == 'off' or padding == 'auto' and rule == '3d' else 0.
     known, found = (s if isinstance(s, pd.DataFrame) else read_annotations(s, pad=pad) for s in (truth, detections))
     slices = None if isinstance(detections, pd.DataFrame) else read_slices(detections)
-    try: return match(found, known, iou, rule, slices), known, found
+    try: return match(found, known, iou_thresh, rule, slices), known, found
     except ParameterError: raise
     except DataError as e: raise DataError(f'{_named(detections, "detections")} against {_named(truth, "truth")}: {e}') from e
 
@@ -74,7 +74,7 @@ def evaluate(
     truth, detections, # files of lesions, or tables of them
     out=None,          # folder for metrics.json, figures.csv, lesions.csv, volumes.csv, strata.csv, froc.html, precision.html
     rule='3d',         # one of `matching.RULES`
-    iou=None,          # threshold; the rule's own by default
+    iou_thresh=None,          # threshold; the rule's own by default
     fps=FPS,           # false positives per volume
     by='',             # strata: `size`, or a column of the truth
     rounds=1000,       # of drawing patients; 0: no intervals
@@ -85,7 +85,7 @@ def evaluate(
     if rounds < 0: raise ParameterError(f'rounds is {rounds}, but must be 0 or more')
     if not len(fps) or not all(f >= 0 for f in fps): raise ParameterError(f'fps is {fps}, but must be numbers of false positives per volume')
     if out is not None and Path(out).exists() and not Path(out).is_dir(): raise DataError(f'{out}: is a file, not a folder')
-    m, known, found = match_files(truth, detections, rule, iou, padding)
+    m, known, found = match_files(truth, detections, rule, iou_thresh, padding)
     table = bootstrap(m, fps, max(rounds, 1), seed)
     if not rounds: table = table[['value']]
     strata = strata_table(m, *strata_of(m, known, found, by), tuple(f for f in fps if f == 1) or tuple(fps[:1]), rounds, seed) if by else None

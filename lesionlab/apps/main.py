@@ -83,7 +83,8 @@ def evaluate(
     detections:Annotated[Path, _arg('Detections, in any of them.')],
     out:Annotated[str, _opt('Folder for metrics.json, tables and curves; nothing is written without.')] = '',
     rule:Annotated[str, _opt('What a hit is: 3d, p3d, "p3d extent" or "recist 2d".')] = '3d',
-    iou:Annotated[float, _opt("Threshold of a hit; by default the rule's own.")] = None,
+    iou_thresh:Annotated[float, _opt(
+        "IoU threshold of a hit; by default the rule's own.", '--iou-thresh', '--iou')] = None,
     fps:Annotated[str, _opt('False positives per volume to report, such as 0.5,1,2.')] = '',
     by:Annotated[str, _opt('Strata to report: size, or a column of the truth.')] = '',
     rounds:Annotated[int, _opt('Bootstrap replicates for the intervals; 0: none.')] = 1000,
@@ -97,12 +98,12 @@ def evaluate(
     from lesionlab.evaluation.metrics import FPS
     points = _numbers(fps) if fps else FPS
     where = resolve(out) if out else None
-    done = evaluate_files(resolve(truth), resolve(detections), where, rule, iou, points, by, rounds, seed, padding)
+    done = evaluate_files(resolve(truth), resolve(detections), where, rule, iou_thresh, points, by, rounds, seed, padding)
     m, table = done.matched, done.figures
     units = 'marked slices' if rule == 'recist 2d' else 'volumes'
     marks = 'without' if padding == 'off' or padding == 'auto' and rule == '3d' else 'with'
     print(f'{len(m.lesions)} lesions in {len(m.volumes)} {units}, {len(m.detections)} detections; '
-          f'rule {m.rule}, IoU {">" if rule == "3d" else ">="} {m.iou:g}; DeepLesion\'s marks {marks} their padding\n')
+          f'rule {m.rule}, IoU {">" if rule == "3d" else ">="} {m.iou_thresh:g}; DeepLesion\'s marks {marks} their padding\n')
     whole = not rounds or not (table.share < 1).any()
     print((table.drop(columns='share', errors='ignore') if whole else table).round(3).to_string())
     if done.strata is not None: print('\n' + done.strata.astype(float).round(3).to_string())

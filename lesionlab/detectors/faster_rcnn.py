@@ -41,8 +41,8 @@ class FasterRCNNSettings:
     proposals:int = 50                    # of a slice, that the second stage judges
     samples:int = 16                      # of a slice, that the second stage learns from; four times as many anchors
     score_thresh:float = .1               # 2D boxes of a lower score are not stacked
-    linked:float = .8                     # IoU of boxes on adjoining slices (Lesion Harvester, sec. III-B2)
-    fused:float = .8                      # IoU of ends that meet (the same)
+    link_iou_thresh:float = .8                     # IoU of boxes on adjoining slices (Lesion Harvester, sec. III-B2)
+    fuse_iou_thresh:float = .8                      # IoU of ends that meet (the same)
 
 CODER = BoxCoder(weights=(1., 1., 1., 1.))
 
@@ -270,7 +270,7 @@ def decode_slices(self:FasterRCNN,
     scores, boxes = maps['score'][0, z, y, x], maps['box'][:, z, y, x].T + torch.stack([y, x, y, x], 1) * STRIDE[1] + STRIDE[1] / 2
     kept = [at[nms(boxes[at], scores[at], nms_thresh)] for at in ((z == i).nonzero()[:, 0] for i in z.unique())]
     at = torch.cat(kept) if kept else z
-    lesions, slices = stack(z[at].numpy(), boxes[at].numpy(), scores[at].numpy(), s.score_thresh, s.linked, s.fused)
+    lesions, slices = stack(z[at].numpy(), boxes[at].numpy(), scores[at].numpy(), s.score_thresh, s.link_iou_thresh, s.fuse_iou_thresh)
     keep = min(top_k, int((lesions.scores >= score_thresh).sum()))
     return lesions[:keep], slices[slices.detection < keep]
 
@@ -282,8 +282,8 @@ def decode(self:FasterRCNN,
     lesions, _ = self.decode_slices(maps, top_k, score_thresh)
     return lesions.boxes, lesions.scores, None
 
-NETS = dict(tiny=FasterRCNNSettings(growth=8, stem_channels=16, blocks=(3, 6, 8), fpn=64, hidden=64, pool=5, proposals=20, linked=.5, fused=.5),
-            small=FasterRCNNSettings(growth=12, stem_channels=24, blocks=(3, 6, 12), fpn=96, hidden=128, pool=5, proposals=20, linked=.5, fused=.5),
+NETS = dict(tiny=FasterRCNNSettings(growth=8, stem_channels=16, blocks=(3, 6, 8), fpn=64, hidden=64, pool=5, proposals=20, link_iou_thresh=.5, fuse_iou_thresh=.5),
+            small=FasterRCNNSettings(growth=12, stem_channels=24, blocks=(3, 6, 12), fpn=96, hidden=128, pool=5, proposals=20, link_iou_thresh=.5, fuse_iou_thresh=.5),
             full=FasterRCNNSettings())
 
 def build(

@@ -31,8 +31,8 @@ class MSCNSettings:
     hnsl:bool = True                  # whether the heat map learns from hard negatives (eq. 3)
     size:float = .1                   # weight of the size in the loss; CenterNet's, whose sizes are tens of cells
     score_thresh:float = .1           # 2D boxes of a lower score are not stacked (sec. III-B2)
-    linked:float = .8                 # IoU of boxes on adjoining slices (the same)
-    fused:float = .8                  # IoU of ends that meet (the same)
+    link_iou_thresh:float = .8                 # IoU of boxes on adjoining slices (the same)
+    fuse_iou_thresh:float = .8                  # IoU of ends that meet (the same)
 
 # %% ../../nbs/detectors/05_mscn.ipynb #mscn05bx
 class MSCN(nn.Module):
@@ -130,13 +130,13 @@ def decode_mscn(
 ):                    # `Lesions` by falling score, and their boxes slice by slice (`stacking.stack`)
     "3D proposals of a volume (Lesion Harvester, sec. III-B2)."
     z, boxes, scores = slice_boxes(maps, top_k, settings.score_thresh)
-    lesions, slices = stack(z.numpy(), boxes.numpy(), scores.numpy(), settings.score_thresh, settings.linked, settings.fused)
+    lesions, slices = stack(z.numpy(), boxes.numpy(), scores.numpy(), settings.score_thresh, settings.link_iou_thresh, settings.fuse_iou_thresh)
     keep = min(top_k, int((lesions.scores >= score_thresh).sum()))
     return lesions[:keep], slices[slices.detection < keep]
 
 # %% ../../nbs/detectors/05_mscn.ipynb #mscn15
-NETS = dict(tiny=MSCNSettings(growth=8, stem_channels=16, blocks=(3, 6, 8), fpn=64, head=32, linked=.5, fused=.5, reach=.5, size=1.),
-            small=MSCNSettings(growth=12, stem_channels=24, blocks=(3, 6, 12), fpn=96, head=64, linked=.5, fused=.5, reach=.5, size=1.),
+NETS = dict(tiny=MSCNSettings(growth=8, stem_channels=16, blocks=(3, 6, 8), fpn=64, head=32, link_iou_thresh=.5, fuse_iou_thresh=.5, reach=.5, size=1.),
+            small=MSCNSettings(growth=12, stem_channels=24, blocks=(3, 6, 12), fpn=96, head=64, link_iou_thresh=.5, fuse_iou_thresh=.5, reach=.5, size=1.),
             full=MSCNSettings())
 
 @patch

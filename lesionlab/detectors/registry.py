@@ -93,7 +93,8 @@ def save_detector(
 
 # %% ../../nbs/detectors/11_registry.ipynb #detector09b
 # settings in files of before they had the field's names
-_RENAMED = dict(start='prior_size', first='stem_channels', threshold='score_thresh')
+_RENAMED = dict(start='prior_size', first='stem_channels', threshold='score_thresh',
+    linked='link_iou_thresh', fused='fuse_iou_thresh')
 
 def _read_weights(path):
     "Tensors and metadata of a file of weights."

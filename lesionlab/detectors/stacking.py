@@ -51,7 +51,7 @@ def _gains(n):
 def link(
     z:np.ndarray,     # (K,) slice of each box
     boxes:np.ndarray, # (K, 4) y1 x1 y2 x2, voxels, half open
-    iou=.8,           # a box goes on with a track whose predicted box it overlaps by more
+    iou_thresh=.8,           # a box goes on with a track whose predicted box it overlaps by more
 )->np.ndarray:        # (K,) number of its track
     "Boxes of adjoining slices linked by a Kalman filter (Lesion Harvester, sec. III-B2)."
     track, n = np.full(len(z), -1), 0
@@ -65,7 +65,7 @@ def link(
         state = state @ _MOVE.T
         overlap = _iou(_as_boxes(state), boxes[here])
         rows, cols = linear_sum_assignment(-overlap)
-        keep = overlap[rows, cols] > iou
+        keep = overlap[rows, cols] > iou_thresh
         rows, cols = rows[keep], cols[keep]
         state = state[rows] + np.einsum('nij,nj->ni', gains[age[rows]], _as_state(boxes[here[cols]]) - state[rows, :4])
         names, age = names[rows], age[rows] + 1
@@ -87,7 +87,7 @@ def _ends(z, boxes, track):
 def fuse(
     z:np.ndarray, boxes:np.ndarray, # as in `link`
     track:np.ndarray,               # (K,) of `link`
-    iou=.8,                         # tracks are one if their extended ends overlap by so much on a slice they share
+    iou_thresh=.8,                         # tracks are one if their extended ends overlap by so much on a slice they share
 )->np.ndarray:                      # (K,) number of the fused track
     "Tracks whose ends meet when each is extended by a slice (Lesion Harvester, sec. III-B2)."
     if not len(z): return track
@@ -95,7 +95,7 @@ def fuse(
     n = len(first_z)
     ahead = first_z[None, :] - last_z[:, None]                        # slices from the end of one to the beginning of another
     one, other = np.nonzero((ahead >= 1) & (ahead <= 2))
-    meets = np.array([_iou(last[[a]], first[[b]])[0, 0] >= iou for a, b in zip(one, other)], bool)
+    meets = np.array([_iou(last[[a]], first[[b]])[0, 0] >= iou_thresh for a, b in zip(one, other)], bool)
     _, whole = connected_components(coo_array((np.ones(meets.sum()), (one[meets], other[meets])), shape=(n, n)), directed=False)
     return whole[track]
 
@@ -105,16 +105,16 @@ def stack(
     boxes:np.ndarray,  # (K, 4) y1 x1 y2 x2, voxels, half open
     scores:np.ndarray, # (K,)
     score_thresh=.1,   # boxes of a lower score are left out
-    linked=.8,         # IoU of adjoining boxes
-    fused=.8,          # IoU of ends that meet
+    link_iou_thresh=.8,         # IoU of adjoining boxes
+    fuse_iou_thresh=.8,          # IoU of ends that meet
 ):                     # `Lesions` by falling score; table of their boxes slice by slice: `detection` (row of the lesion), the box, `score`
     "3D lesions from 2D boxes; a slice that a lesion's tracks bridge gets the mean of its neighbours."
-    for name, v in (('linked', linked), ('fused', fused)):
+    for name, v in (('link_iou_thresh', link_iou_thresh), ('fuse_iou_thresh', fuse_iou_thresh)):
         if not 0 <= v <= 1: raise ParameterError(f'{name} is {v}, but must be between 0 and 1')
     z, boxes, scores = np.asarray(z, int), np.asarray(boxes, float).reshape(-1, 4), np.asarray(scores, float)
     keep = scores > score_thresh
     z, boxes, scores = z[keep], boxes[keep], scores[keep]
-    track = fuse(z, boxes, link(z, boxes, linked), fused)
+    track = fuse(z, boxes, link(z, boxes, link_iou_thresh), fuse_iou_thresh)
     slices = pd.DataFrame(dict(track=track, z1=z, y1=boxes[:, 0], x1=boxes[:, 1], z2=z + 1, y2=boxes[:, 2], x2=boxes[:, 3], score=scores)).astype(float)
     slices = _bridged(slices.sort_values(['track', 'z1', 'score'], ignore_index=True))
     whole = slices.groupby('track').agg(dict(z1='min', y1='min', x1='min', z2='max', y2='max', x2='max', score='max')).sort_values('score', ascending=False, kind='stable')

@@ -39,7 +39,7 @@ def figure_names(fps)->list:
 
 def _check_same(a, b):
     "`DataError` for two detectors that were not held against one truth by one rule."
-    if (a.rule, a.iou) != (b.rule, b.iou): raise DataError(f'one detector was matched by {a.rule} at {a.iou:g}, the other by {b.rule} at {b.iou:g}')
+    if (a.rule, a.iou_thresh) != (b.rule, b.iou_thresh): raise DataError(f'one detector was matched by {a.rule} at {a.iou_thresh:g}, the other by {b.rule} at {b.iou_thresh:g}')
     def key(m): return sorted(map(tuple, m.lesions[['volume', *BOX]].to_numpy()))
     if set(a.volumes.volume) != set(b.volumes.volume) or key(a) != key(b): raise DataError('the two detectors were held against different truths')
 

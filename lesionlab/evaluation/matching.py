@@ -22,7 +22,7 @@ class Matched:
     lesions:pd.DataFrame    # the truth's rows with a box, and: score of the detection that finds it (nan if none does), by (its place in `detections`, -1)
     volumes:pd.DataFrame    # a row a volume (a marked slice for `recist 2d`): volume, patient, lesions, found, false_positives
     rule:str
-    iou:float
+    iou_thresh:float
 
 def _pairs(here, there):
     "All pairs of rows of two arrays that hold the same number."
@@ -50,23 +50,23 @@ def _slices(detections, slices):
     first = np.sort(first)
     return slices[BOX].to_numpy(float)[first], of[first], z[first]
 
-def _hits(rule, iou, detections, lesions, slices):
+def _hits(rule, iou_thresh, detections, lesions, slices):
     "(H,) detection and (H,) lesion of each hit."
     code = {v: i for i, v in enumerate(pd.unique(lesions.volume))}
     there, here = (np.array([code.get(v, -1) for v in t.volume], int) for t in (detections, lesions))
     mine, theirs = (t[BOX].to_numpy(float) for t in (detections, lesions))
     if rule in ('3d', 'p3d extent'):
         d, l = _pairs(here, there)
-        if rule == '3d': hit = _overlap(mine[d], theirs[l], [0, 1, 2]) > iou
+        if rule == '3d': hit = _overlap(mine[d], theirs[l], [0, 1, 2]) > iou_thresh
         else:
             middle = theirs[l][:, [0, 3]].mean(1)
-            hit = (mine[d, 0] <= middle) & (middle <= mine[d, 3]) & (_overlap(mine[d], theirs[l], [1, 2]) >= iou)
+            hit = (mine[d, 0] <= middle) & (middle <= mine[d, 3]) & (_overlap(mine[d], theirs[l], [1, 2]) >= iou_thresh)
         return d[hit], l[hit]
     boxes, of, z = _slices(detections, slices)
     zs = np.floor(theirs[:, [0, 3]].mean(1)).astype(int)
     low, wide = min(z.min(initial=0), zs.min(initial=0)), max(z.max(initial=0), zs.max(initial=0)) + 1
     d, l = _pairs(here * (wide - low) + zs - low, np.where(there[of] < 0, -1, there[of] * (wide - low) + z - low))
-    hit = _overlap(boxes[d], theirs[l], [1, 2]) >= iou
+    hit = _overlap(boxes[d], theirs[l], [1, 2]) >= iou_thresh
     return of[d[hit]], l[hit]
 
 # %% ../../nbs/evaluation/00_matching.ipynb #matching08
@@ -108,14 +108,14 @@ def _rows_with_boxes(detections, slices):
 def match(
     detections:pd.DataFrame, # table of lesions with scores
     truth:pd.DataFrame,      # table of lesions; a row without a box for a lesion-free volume
-    iou=None,                # threshold; the rule's own in `RULES` by default
+    iou_thresh=None,                # threshold; the rule's own in `RULES` by default
     rule='3d',               # one of `RULES`
     slices=None,             # table of boxes slice by slice: `detection` (row in `detections`) and the box; for `p3d` and `recist 2d`
 )->Matched:
     "Hold every detection against the truth of its volume; `DataError` for one in a volume that the truth does not name, or without a finite score."
     one_of('rule', rule, RULES)
-    iou = RULES[rule] if iou is None else iou
-    if not 0 <= iou <= 1: raise ParameterError(f'iou is {iou}, but must be between 0 and 1')
+    iou_thresh = RULES[rule] if iou_thresh is None else iou_thresh
+    if not 0 <= iou_thresh <= 1: raise ParameterError(f'iou is {iou_thresh}, but must be between 0 and 1')
     detections, truth = annotation_table(detections, 'the detections'), annotation_table(truth, 'the truth')
     detections = detections.assign(row=np.arange(len(detections)))[detections.z1.notna()]
     truth['patient'] = patients_of(truth)
@@ -124,21 +124,21 @@ def match(
     lesions, volumes = truth[truth.z1.notna()].reset_index(drop=True), truth.drop_duplicates('volume')[['volume', 'patient']]
     if rule == 'recist 2d' and not len(lesions): raise DataError('the truth has no mark, so no slice is looked at')
     if rule == 'recist 2d': detections, lesions, volumes = _as_pictures(detections, lesions, volumes, slices); slices = None
-    d, l = _hits(rule if rule != 'recist 2d' else 'p3d extent', iou, detections, lesions, slices)
-    return _in_order(detections, lesions, volumes.reset_index(drop=True), d, l, rule, iou)
+    d, l = _hits(rule if rule != 'recist 2d' else 'p3d extent', iou_thresh, detections, lesions, slices)
+    return _in_order(detections, lesions, volumes.reset_index(drop=True), d, l, rule, iou_thresh)
 
 # %% ../../nbs/evaluation/00_matching.ipynb #matching08bxbx
 def hits(
     detections:pd.DataFrame, # table of lesions, each with a box
     lesions:pd.DataFrame,    # table of lesions, each with a box
-    iou=None, rule='3d', slices=None, # as in `match`; `recist 2d` has pictures, not pairs
+    iou_thresh=None, rule='3d', slices=None, # as in `match`; `recist 2d` has pictures, not pairs
 ):                           # (H,) row of the detection and (H,) row of the lesion of each hit
     "All pairs of a detection and a lesion that it hits, whatever their scores."
     one_of('rule', rule, [r for r in RULES if r != 'recist 2d'])
     if slices is not None: slices = slices.assign(detection=_rows_with_boxes(detections.assign(row=np.arange(len(detections))), slices))
-    return _hits(rule, RULES[rule] if iou is None else iou, detections, lesions, slices)
+    return _hits(rule, RULES[rule] if iou_thresh is None else iou_thresh, detections, lesions, slices)
 
-def _in_order(detections, lesions, volumes, d, l, rule, iou):
+def _in_order(detections, lesions, volumes, d, l, rule, iou_thresh):
     "Who finds what first, by falling score."
     scores = detections.score.to_numpy(float)
     order = np.lexsort((*detections[BOX[::-1]].to_numpy(float).T, -scores))
@@ -150,4 +150,4 @@ def _in_order(detections, lesions, volumes, d, l, rule, iou):
     lesions = lesions.assign(score=np.where(seen, scores[order][np.minimum(by, max(len(order) - 1, 0))] if len(order) else np.nan, np.nan), by=np.where(seen, by, -1))
     count = lambda table, where: table[where].groupby('volume').size().reindex(volumes.volume, fill_value=0).to_numpy()
     volumes = volumes.assign(lesions=count(lesions, slice(None)), found=count(lesions, lesions.by >= 0), false_positives=count(out, out.false_positive))
-    return Matched(out, lesions, volumes, rule, iou)
+    return Matched(out, lesions, volumes, rule, iou_thresh)

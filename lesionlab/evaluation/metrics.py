@@ -46,7 +46,7 @@ class Froc:
     scores:np.ndarray        # (K,) threshold of each point; the first, before any detection, is inf
     n_lesions:int
     n_volumes:int
-    iou:float
+    iou_thresh:float
     rule:str='3d'            # key of `matching.RULES`
 
     def at(self, fps=FPS)->np.ndarray: # sensitivity at each of `fps`, nan without lesions
@@ -68,17 +68,17 @@ def froc_of(matched:Matched)->Froc:
     last, n = score_steps(matched), len(matched.lesions)
     fp, tp = (np.concatenate([[0], matched.detections[c].to_numpy().cumsum()[last]]) for c in ('false_positive', 'found'))
     sensitivity = tp / n if n else np.full(len(tp), np.nan)
-    return Froc(fp / len(matched.volumes), sensitivity, np.concatenate([[np.inf], matched.detections.score.to_numpy()[last]]), n, len(matched.volumes), matched.iou, matched.rule)
+    return Froc(fp / len(matched.volumes), sensitivity, np.concatenate([[np.inf], matched.detections.score.to_numpy()[last]]), n, len(matched.volumes), matched.iou_thresh, matched.rule)
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati05bx
 def froc(
     detections:pd.DataFrame, # table of lesions with scores
     truth:pd.DataFrame,      # table of lesions; a row without a box for a lesion-free volume
-    iou=.3,                  # threshold of a hit
+    iou_thresh=.3,                  # threshold of a hit
     rule='3d', slices=None,  # as in `matching.match`
 )->Froc:
     "Free-response ROC of a set of detections."
-    return froc_of(match(detections, truth, iou, rule, slices))
+    return froc_of(match(detections, truth, iou_thresh, rule, slices))
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati11
 PRECISIONS = (.8, .85, .9, .95) # at which Lesion Harvester reports recall
@@ -137,7 +137,7 @@ def stratum(
     detections = detections[(found > 0) | theirs[matched.detections.row]]
     count = lambda t: t.groupby('volume').size().reindex(matched.volumes.volume, fill_value=0).to_numpy()
     volumes = matched.volumes.assign(lesions=count(lesions), found=count(lesions[lesions.by >= 0]), false_positives=count(detections[detections.false_positive]))
-    return Matched(detections.reset_index(drop=True), lesions, volumes, matched.rule, matched.iou)
+    return Matched(detections.reset_index(drop=True), lesions, volumes, matched.rule, matched.iou_thresh)
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati14bx
 def by_stratum(
@@ -164,7 +164,7 @@ def evaluate(
 )->dict:
     "The figures of matched detections."
     curve = froc_of(matched)
-    return dict(rule=matched.rule, iou=matched.iou, n_volumes=curve.n_volumes, n_lesions=curve.n_lesions, n_detections=len(matched.detections), fps=list(fps), sensitivity=curve.at(fps).tolist(),
+    return dict(rule=matched.rule, iou=matched.iou_thresh, n_volumes=curve.n_volumes, n_lesions=curve.n_lesions, n_detections=len(matched.detections), fps=list(fps), sensitivity=curve.at(fps).tolist(),
                 mean_sensitivity=float(np.mean(curve.at(VLD_FPS))), ap=ap_of(matched), precisions=list(PRECISIONS), recall_at_precision=recall_at_precision(matched).tolist())
 
 def froc_table(

@@ -95,7 +95,7 @@ def _place(zs, values):
 
 def hits_p3d(
     flat:Flat,
-    iou=.5,   # at least
+    iou_thresh=.5,   # at least
 ):            # (H,) tracklet and (H,) mark of each hit; (U,) tracklets with an overlap that is NaN
     "Which tracklet hits which mark (Lesion Harvester, sec. IV-C: P3D)."
     none, zs = np.zeros(0, int), np.unique(flat.mark_at[:, 1])           # a place is a volume and a slice that has marks
@@ -112,7 +112,7 @@ def hits_p3d(
     rank = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
     box, mark = np.repeat(box, n), order[np.repeat(start, n) + rank]
     with np.errstate(all='ignore'): overlap = iou_pixels(flat.boxes[box], flat.marks[mark])
-    hit = overlap >= iou
+    hit = overlap >= iou_thresh
     return flat.track[box[hit]], mark[hit], flat.track[box[np.isnan(overlap)]]
 
 # %% ../../nbs/evaluation/02_p3d.ipynb #p3d09
@@ -176,16 +176,16 @@ def p3d_evaluate(
     annotation:dict, detections:dict, # as in `flatten_p3d`
     fps=P3D_FPS,          # false positives per volume at which recall is wanted
     convention='authors', # or lesionlab
-    iou=.5,               # a hit overlaps by at least so much
+    iou_thresh=.5,               # a hit overlaps by at least so much
 )->dict:                  # `ap`; `sensitivity`, a list like `fps`; `n_lesions`; `n_volumes`; running over the detections: `scores`, `tps`, `fps_froc`, `fps_ap`
     "Pseudo-3D FROC and AP of the authors' structures (Lesion Harvester, sec. IV-C); `DataError` for what can't be evaluated."
     ours = one_of('convention', convention, ('authors', 'lesionlab')) == 'lesionlab'
-    if not 0 <= iou <= 1: raise ParameterError(f'iou is {iou}, but must be between 0 and 1')
+    if not 0 <= iou_thresh <= 1: raise ParameterError(f'iou is {iou_thresh}, but must be between 0 and 1')
     flat = flatten_p3d(annotation, detections)
     if not flat.volumes: raise DataError('the annotations name no volume')
     if ours: _check_ours(flat)
     elif not len(flat.scores): raise DataError('there are no detections, and the authors\' evaluator stops there')
-    order, found, again, missed = running_p3d(flat, *hits_p3d(flat, iou), ours)
+    order, found, again, missed = running_p3d(flat, *hits_p3d(flat, iou_thresh), ours)
     tps, fps_froc = found.cumsum(), missed.cumsum()
     fps_ap = fps_froc + ((again > 0) & (found == 0)).cumsum() if ours else fps_froc + again.cumsum()
     scores, n = flat.scores[order], len(flat.marks)

@@ -70,11 +70,11 @@ def hard_negatives(
     rounds:list,        # of `Harvest`
     right:pd.DataFrame, # table of lesions
     negatives=('P_M^-', 'P_H^-'), # sets that they are taken from
-    objectness=.3,      # s_g at least: a peak that nobody would believe teaches nothing
+    score_thresh=.3,    # s_g at least: a peak that nobody would believe teaches nothing
 )->pd.DataFrame:        # table of lesions
     "The rounds' hard negatives that are no lesion at the same time."
     wrong = pd.concat([h.of(*negatives) for h in rounds], ignore_index=True)
-    return off_lesions(wrong[wrong.score >= objectness], right).reset_index(drop=True)
+    return off_lesions(wrong[wrong.score >= score_thresh], right).reset_index(drop=True)
 
 # %% ../../nbs/harvesting/02_labels.ipynb #volgen05b
 def boxes_of_rounds(

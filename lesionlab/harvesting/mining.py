@@ -32,18 +32,18 @@ def harvest(
     fully:set,              # names of the volumes of V_M
     slices=None,            # boxes of the proposals slice by slice
     precision=.95,          # on V_M, that the threshold shall hold
-    objectness=.5,          # least s_g of a hard negative
+    hard_score_thresh=.5,   # least s_g of a hard negative
     per_volume=5,           # hard negatives of a volume at most
     guard=.2,               # s_c that a hard negative must stay below; 1: the paper's rule
     rejected=None,          # table of boxes that an expert looked at and called no lesion: what overlaps one by half is a hard negative whatever its scores
-    iou=.5, rule='p3d',     # as in `matched_mark`
+    iou_thresh=.5, rule='p3d',     # as in `matched_mark`
     round=1,                # number of the round
 )->Harvest:
     "One round of harvesting (Lesion Harvester, sec. III-C and D); it changes nothing that it is given."
     proposals, marks = annotation_table(proposals, 'the proposals').reset_index(drop=True), annotation_table(marks, 'the marks')
     _check(proposals, marks, fully, precision)
     in_fully, known = proposals.volume.isin(fully).to_numpy(), marks[marks.z1.notna()].reset_index(drop=True)
-    parent = matched_mark(proposals, known, slices, iou, rule)
+    parent = matched_mark(proposals, known, slices, iou_thresh, rule)
     s_g, s_c = proposals.score.to_numpy(), proposals.s_c.to_numpy(float)
     threshold, reached = precision_threshold((s_g * s_c)[in_fully], parent[in_fully] >= 0, precision)
     kind = np.full(len(proposals), 'dropped', object)
@@ -53,7 +53,7 @@ def harvest(
     if rejected is not None: refused[hits(proposals, annotation_table(rejected), .5, '3d')[0]] = True
     rest = ~in_fully & (parent < 0) & ~refused
     kind[rest & (s_g * s_c >= threshold)] = 'P_H^+'
-    kind[_hard(proposals.volume, s_g, rest & (kind == 'dropped') & (s_g >= objectness) & (s_c < guard if guard < 1 else True), per_volume)] = 'P_H^-'
+    kind[_hard(proposals.volume, s_g, rest & (kind == 'dropped') & (s_g >= hard_score_thresh) & (s_c < guard if guard < 1 else True), per_volume)] = 'P_H^-'
     kind[~in_fully & (parent < 0) & refused] = 'P_H^-'
     found = set(parent[in_fully & (s_g * s_c >= threshold)]) - {-1}
     total = int(known.volume.isin(fully).sum())
@@ -80,30 +80,30 @@ def complete(
     marks:pd.DataFrame, # table of lesions, those an expert drew
     rounds:list,        # of `Harvest`, by rising round
     keep='last',        # `last`: the pool as the last round vetted it; `all`: whatever any round harvested, once
-    iou=.5,             # harvested lesions of two rounds that overlap so much in 3D are one
+    iou_thresh=.5,             # harvested lesions of two rounds that overlap so much in 3D are one
 )->pd.DataFrame:        # table of lesions with `source` (mark, recovered, harvested), `round`, `s_g`, `s_c`, `parent`
     "The completed data set: marks with their 3D boxes, and harvested lesions (Lesion Harvester, sec. III-A)."
     one_of('keep', keep, ('last', 'all'))
     known = marks[marks.z1.notna()].reset_index(drop=True).assign(source='mark', round=0, parent=-1, s_g=np.nan, s_c=np.nan)
-    whole = _with_proposals(known, rounds, keep, iou) if rounds else known
+    whole = _with_proposals(known, rounds, keep, iou_thresh) if rounds else known
     own = annotation_table(marks).drop_duplicates('volume').set_index('volume')[['patient', 'split', *SPACING]]
     whole[list(own)] = own.reindex(whole.volume).to_numpy() # a harvested lesion belongs to its volume's patient
     free = marks[~marks.volume.isin(whole.volume)].assign(source='', round=0, parent=-1) # a volume without a lesion keeps its row
     return annotation_table(pd.concat([whole, free], ignore_index=True))
 
-def _with_proposals(known, rounds, keep, iou):
+def _with_proposals(known, rounds, keep, iou_thresh):
     "Marks with the 3D boxes of their proposals, and harvested lesions."
     last = rounds[-1].proposals
     recovered = last[last.set.isin(['P_M^R', 'P_H^R'])].sort_values('s_gc', ascending=False).drop_duplicates('parent')
     for row, r in zip(recovered.parent, recovered.itertuples()): # the mark's 3D box, its own number and name kept
         known.loc[row, [*BOX, 'source', 'round', 's_g', 's_c']] = [*(getattr(r, c) for c in BOX), 'recovered', r.round, r.score, r.s_c]
     pool = [h.of('P_H^+') for h in (rounds if keep == 'all' else rounds[-1:])]
-    new = _once(pd.concat(pool, ignore_index=True).sort_values('s_gc', ascending=False, kind='stable', ignore_index=True), iou)
+    new = _once(pd.concat(pool, ignore_index=True).sort_values('s_gc', ascending=False, kind='stable', ignore_index=True), iou_thresh)
     new = new.assign(source='harvested', s_g=new.score, score=new.s_gc)
     return pd.concat([known, new[[c for c in [*known.columns, 's_gc'] if c in new]]], ignore_index=True)
 
-def _once(table, iou):
+def _once(table, iou_thresh):
     "Rows of which no two of a volume overlap so much in 3D; the better stays."
-    d, l = hits(table, table, iou, '3d')
+    d, l = hits(table, table, iou_thresh, '3d')
     worse = d[(l < d)]
     return table.drop(index=np.unique(worse)).reset_index(drop=True)

@@ -37,14 +37,14 @@ def matched_mark(
     proposals:pd.DataFrame, # table of lesions
     marks:pd.DataFrame,     # table of lesions; a volume without marks may be missing
     slices=None,            # boxes slice by slice (`stacking.stack`), `detection` being the row of the proposal
-    iou=.5,                 # a hit overlaps the mark by at least so much on its slice
+    iou_thresh=.5,                 # a hit overlaps the mark by at least so much on its slice
     rule='p3d',             # of `matching.RULES`
     mine=None,              # (N,) what `detection` calls each proposal; its row by default
 )->np.ndarray:              # (N,) row of the first mark that each proposal hits, -1 if none
     "Which mark a proposal is a proposal of (Lesion Harvester, sec. III-F)."
     if mine is not None and slices is not None: slices = slices[slices.detection.isin(mine)].assign(detection=lambda s: s.detection.map(dict(zip(mine, range(len(mine))))))
     proposals = proposals.reset_index(drop=True)
-    d, l = hits(proposals, marks, iou, rule, slices)
+    d, l = hits(proposals, marks, iou_thresh, rule, slices)
     parent = np.full(len(proposals), -1)
     parent[d[::-1]] = l[::-1]                  # of several marks the first
     return parent

@@ -26,7 +26,7 @@ def froc_figure(
             x, low, high = bands[name]
             fig.add_scatter(x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), fill='toself', fillcolor=color, mode='none', opacity=.2, name=f'{name}, interval', showlegend=False)
         x = np.linspace(0, fp_max, 200)
-        fig.add_scatter(x=x, y=c.at(x), name=f'{name}, IoU {">" if c.rule == "3d" else "at least"} {c.iou:g}', mode='lines', line=dict(color=color))
+        fig.add_scatter(x=x, y=c.at(x), name=f'{name}, IoU {">" if c.rule == "3d" else "at least"} {c.iou_thresh:g}', mode='lines', line=dict(color=color))
     per = 'marked slice' if any(c.rule == 'recist 2d' for c in curves.values()) else 'volume'
     fig.update_layout(title=title, xaxis_title=f'false positives per {per}', yaxis_title='sensitivity', yaxis_range=[0, 1], height=380, template='simple_white', margin=dict(t=40, b=40, l=50, r=10))
     return fig

@@ -83,7 +83,7 @@ def test_properties(case, data):
     assert (np.diff(curve) >= 0).all() and (curve <= 1).all()
     turned = {v: ts[::-1] for v, ts in detections.items()}
     for key in ('ap', 'sensitivity'): assert p3d_evaluate(annotation, turned, convention='lesionlab')[key] == p3d_evaluate(*case, convention='lesionlab')[key] # an order that means nothing
-    stricter = _curve(case, iou=.8)
+    stricter = _curve(case, iou_thresh=.8)
     assert (stricter[-1] <= curve[-1])
 
 
