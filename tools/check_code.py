@@ -1,0 +1,49 @@
+"""What a linter does not know: rules of this repository for the exported code. `make check` runs it."""
+import ast
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COMPREHENSIONS = ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
+FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
+
+
+def nested_comprehensions(tree):
+    "Comprehensions that hold another one; of three in each other the outer two."
+    for node in ast.walk(tree):
+        if not isinstance(node, COMPREHENSIONS): continue
+        inside = (n for n in ast.walk(node) if n is not node)
+        if any(isinstance(n, COMPREHENSIONS) for n in inside): yield node.lineno, 'a comprehension inside a comprehension'
+
+
+def shared_lines(tree):
+    "Statements on the line of the one before; `if x: return y` is a header and its body, and allowed."
+    for node in ast.walk(tree):
+        for name in ('body', 'orelse', 'finalbody'):
+            block = getattr(node, name, None)
+            if not isinstance(block, list): continue
+            for before, after in zip(block, block[1:]):
+                if before.end_lineno == after.lineno: yield after.lineno, 'two statements on one line'
+
+
+def long_summaries(tree):
+    "Docstrings whose first line is longer than 80 characters."
+    for node in ast.walk(tree):
+        if not isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Module)): continue
+        first = (ast.get_docstring(node) or '').partition('\n')[0]
+        if len(first) > 80: yield node.body[0].lineno, f'the docstring begins with a line of {len(first)} characters, 80 at most'
+
+
+def problems(path):
+    "Lines of a module that break a rule, with what is wrong."
+    tree = ast.parse(path.read_text())
+    for rule in (nested_comprehensions, shared_lines, long_summaries):
+        for line, says in rule(tree): yield f'{path.relative_to(ROOT)}:{line}: {says}'
+
+
+if __name__ == '__main__':
+    wings = [ROOT/'lesionlab'/w for w in sys.argv[1:]] or [ROOT/'lesionlab']
+    files = sorted(p for w in wings for p in (w.rglob('*.py') if w.is_dir() else [w]) if p.name != '_modidx.py')
+    found = [says for path in files for says in problems(path)]
+    print(*found, sep='\n')
+    sys.exit(bool(found))
