@@ -3,16 +3,19 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PYTEST := python -m pytest tests -n logical --maxprocesses 4 --dist loadgroup
 # idle threads sleep: spinning, they slow a training step several times as soon as a core is busy elsewhere
 export OMP_WAIT_POLICY = PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install demo test tables choices lab notebooks benchmarks docs clean
+.PHONY: install demo check quick test tables choices lab notebooks benchmarks docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make install    set up .venv with the tested versions"
 	@echo "make demo       train on a synthetic data set and print the FROC table"
+	@echo "make check      lint the code and check its types"
+	@echo "make quick      run the tests that matter while working, in two minutes"
 	@echo "make test       run every test"
 	@echo "make lab        JupyterLab on nbs/"
 	@echo "make notebooks  re-execute and clean the library notebooks"
@@ -34,8 +37,16 @@ demo: $(READY)
 	papermill --no-progress-bar nbs/train_vld.ipynb outputs/demo/train_vld.ipynb -p out_dir outputs/demo
 	python tools/print_run.py outputs/demo
 
+check: $(READY)
+	ruff check
+	python tools/check_code.py
+	basedpyright
+
+quick: $(READY)
+	$(PYTEST) -m "not slow and not real and not browser"
+
 test: $(READY)
-	python -m pytest tests -n logical --maxprocesses 4 --dist loadgroup
+	$(PYTEST) --durations 25
 
 tables: $(READY)
 	mkdir -p outputs

@@ -1,5 +1,7 @@
-"What all tests share: the repository's root, real data where there is some, and the closing line."
-import os, subprocess, sys
+"What all tests share: the repository's root, real data where there is some, markers, and the closing line."
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -14,8 +16,10 @@ counts = dict(passed=0, failed=0)
 
 def papermill(notebook, out, **parameters):
     "Run a notebook with parameters from the repository's root; lists as YAML."
-    args = [a for k, v in parameters.items() for a in (('-y', f'{k}: {v}') if isinstance(v, list) else ('-p', k, str(v)))]
-    return subprocess.run(['papermill', '--no-progress-bar', f'nbs/{notebook}', str(out), *args], cwd=ROOT, capture_output=True, text=True)
+    command = ['papermill', '--no-progress-bar', f'nbs/{notebook}', str(out)]
+    for name, value in parameters.items():
+        command += ['-y', f'{name}: {value}'] if isinstance(value, list) else ['-p', name, str(value)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope='session')
@@ -28,15 +32,31 @@ def real_data():
     return folder
 
 
-COSTLY = ('run', 'again', 'planned', 'built') # fixtures whose tests run in one process, so that they are made once
+# fixtures that take long: their tests are slow, and run in one process, so that each is made once
+COSTLY = ('run', 'again', 'planned', 'built', 'scratch')
+
+
+def _mark(item):
+    "Markers that follow from an item's fixtures: `real`, `slow` and the group of a costly one."
+    costly = next((f'{item.path.name} {f}' for f in COSTLY if f in item.fixturenames), '')
+    if costly: item.add_marker(pytest.mark.xdist_group(costly))
+    if costly: item.add_marker(pytest.mark.slow)
+    if 'real_data' in item.fixturenames: item.add_marker(pytest.mark.real)
+    return costly
+
+
+def _without_cuda():
+    import torch
+    return not torch.cuda.is_available()
 
 
 @pytest.hookimpl(tryfirst=True) # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items):
     "Tests of one costly fixture together and first; all others wherever a process is free."
-    group = {item: next((f'{item.path.name} {f}' for f in COSTLY if f in item.fixturenames), '') for item in items}
-    for item, name in group.items():
-        if name: item.add_marker(pytest.mark.xdist_group(name))
+    group = {item: _mark(item) for item in items}
+    on_gpu = [item for item in items if item.get_closest_marker('gpu')]
+    if on_gpu and _without_cuda():
+        for item in on_gpu: item.add_marker(pytest.mark.skip(reason='no CUDA'))
     items.sort(key=lambda item: (not group[item], 'labour_budget' not in item.name))
 
 

@@ -1,5 +1,13 @@
-"What a user gets: the wheel and the source distribution, each installed by itself outside of the repository, and its commands."
-import json, os, re, shutil, subprocess, sys, tarfile, venv, zipfile
+"What a user gets: wheel and source distribution, each installed by itself outside the repository, and its commands."
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
 import pytest
 
 from conftest import ROOT
@@ -44,7 +52,8 @@ def _contents(wheel):
 
 def test_wheel_holds_the_package_and_the_experiments(built):
     names = {name for name in _contents(built[1]) if '.dist-info/' not in name}
-    assert names == {name for name in _files() if name.startswith('lesionlab/')} | {f'lesionlab/notebooks/{name}' for name in EXPERIMENTS}
+    package = {name for name in _files() if name.startswith('lesionlab/')}
+    assert names == package | {f'lesionlab/notebooks/{name}' for name in EXPERIMENTS}
     assert 'lesionlab/py.typed' in names
 
 
@@ -61,13 +70,16 @@ def test_wheel_of_the_sdist_equals_the_direct_one(built):
 
 
 def _install(package, folder):
-    "A virtual environment with `package` and the dependencies of the one that runs; the environment of a shell in which it is active."
+    """A virtual environment with `package`; the variables of a shell in which it is active.
+    Its dependencies are those of the environment that runs the tests."""
     venv.create(folder, with_pip=False)
     python = folder/'bin'/'python'
     site = _run(python, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"), end="")', cwd=folder)
-    dependencies = [p for p in sys.path if p.endswith('site-packages')] # a folder's own .pth files are not read: an editable lesionlab stays out
+    # a folder's own .pth files are not read: an editable lesionlab stays out
+    dependencies = [p for p in sys.path if p.endswith('site-packages')]
     with open(f'{site}/dependencies.pth', 'w') as f: f.write('\n'.join(dependencies))
-    _run(sys.executable, '-m', 'pip', '--python', python, 'install', '--no-deps', '--no-index', '--no-build-isolation', '--ignore-installed', package, cwd=folder)
+    options = '--no-deps --no-index --no-build-isolation --ignore-installed'.split()
+    _run(sys.executable, '-m', 'pip', '--python', python, 'install', *options, package, cwd=folder)
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'PYTHONHOME')}
     return dict(env, VIRTUAL_ENV=str(folder), PATH=f'{folder/"bin"}{os.pathsep}{env["PATH"]}')
 
@@ -82,7 +94,7 @@ def test_installs_by_itself(built, tmp_path, kind):
 
 @pytest.fixture(scope='module')
 def installed(built, tmp_path_factory):
-    "A folder far from the repository with a scan, its truth and a data set, and a shell's environment with the wheel installed."
+    "A folder far from the repository with a scan, its truth and a data set; and variables of a shell with the wheel."
     folder = tmp_path_factory.mktemp('elsewhere')
     env = _install(built[1], folder/'env')
     example = phantom(0, 0)
@@ -116,7 +128,8 @@ def test_notebooks_are_copied_out(installed):
 
 def test_train(installed):
     folder, env = installed
-    _run('lesionlab', 'train', '-p', 'preset', 'tiny', '-p', 'steps', '4', '-p', 'data_root', 'phantom', '--out', 'run', cwd=folder, env=env)
+    parameters = '-p preset tiny -p steps 4 -p data_root phantom'.split()
+    _run('lesionlab', 'train', *parameters, '--out', 'run', cwd=folder, env=env)
     assert json.loads((folder/'run'/'metrics.json').read_text())['steps'] == 4
     assert (folder/'run'/'weights.safetensors').exists()
 

@@ -1,4 +1,5 @@
-"What `import lesionlab as ll` and the command `lesionlab` give, listed once: here, in lesionlab/__init__.pyi and in the README."
+"""What `import lesionlab as ll` and the command `lesionlab` give.
+The names are listed here, in lesionlab/__init__.pyi and in the README."""
 import re
 import subprocess
 import sys
@@ -10,14 +11,16 @@ from conftest import ROOT
 from lesionlab.detectors.registry import shipped_weights
 from wings import WINGS
 
-NAMES = ('read_image read_annotations Lesions convert ACSConv3d ST3DConv detector_names make_detector load_detector predict evaluate '
-         'p3d_evaluate froc stack harvest insert_lesions show scene').split()
+NAMES = (
+    'read_image read_annotations Lesions convert ACSConv3d ST3DConv detector_names make_detector load_detector '
+    'predict evaluate p3d_evaluate froc stack harvest insert_lesions show scene').split()
 COMMANDS = 'predict evaluate convert phantom train harvest run notebooks'.split()
 HEAVY = ('torch', 'numpy', 'pandas', 'monai', 'plotly', 'papermill')
 
 
 def python(code, **options):
-    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, **options).stdout.strip()
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, **options)
+    return done.stdout.strip()
 
 
 def test_names_are_these_and_no_others():
@@ -35,7 +38,8 @@ def test_readme_lists_them():
 def test_a_name_is_the_same_however_it_is_loaded(name):
     "No sub-package hides a function: `harvesting`, not `harvest`."
     wings = '; '.join(f'import lesionlab.{w}' for w in WINGS)
-    assert python(f'{wings}; import lesionlab as ll; print(type(ll.{name}).__name__)') in ('function', 'type', 'ABCMeta')
+    kind = python(f'{wings}; import lesionlab as ll; print(type(ll.{name}).__name__)')
+    assert kind in ('function', 'type', 'ABCMeta')
 
 
 def test_import_loads_nothing_heavy():
@@ -66,14 +70,16 @@ def test_help(command):
     (('convert', 'none.csv', 'x.json'), 'none.csv'),
     (('phantom', 'x', '--preset', 'huge'), "preset is 'huge', but the choices are: regional, half, deeplesion, liver"),
     (('train', '-p', 'bakbone', 'i3d'), 'train_vld.ipynb: no parameter is called bakbone; there are: backbone'),
-    (('train', '-p', 'detector', 'mscn', '-p', 'backbone', 'i3d'), 'train_detector.ipynb: no parameter is called backbone'),
+    (('train', '-p', 'detector', 'mscn', '-p', 'backbone', 'i3d'),
+     'train_detector.ipynb: no parameter is called backbone'),
     (('harvest', '-p', 'rounds'), 'rounds has no value'),
     (('run', 'train_vdl'), 'train_vdl: no such notebook; there are: benchmarks'),
 ])
 def test_an_error_is_one_sentence(args, says, tmp_path):
     done = lesionlab(*args, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith('error: ') and says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith('error: ') and says in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -89,7 +95,8 @@ def test_weights_that_ship():
     assert set(shipped_weights()) == {'demo', 'sarcoma'}
     for name, file in shipped_weights().items():
         model = ll.load_detector(name)
-        assert file.stat().st_size < 1e6 and model.preprocessing and {'trained_on', 'knows', 'data', 'command', 'measured'} <= set(model.about)
+        assert file.stat().st_size < 1e6 and model.preprocessing
+        assert {'trained_on', 'knows', 'data', 'command', 'measured'} <= set(model.about)
 
 
 def test_every_room_is_in_the_readme():

@@ -13,7 +13,8 @@ def nested_comprehensions(tree):
     for node in ast.walk(tree):
         if not isinstance(node, COMPREHENSIONS): continue
         inside = (n for n in ast.walk(node) if n is not node)
-        if any(isinstance(n, COMPREHENSIONS) for n in inside): yield node.lineno, 'a comprehension inside a comprehension'
+        if not any(isinstance(n, COMPREHENSIONS) for n in inside): continue
+        yield node.lineno, 'a comprehension inside a comprehension'
 
 
 def shared_lines(tree):
@@ -31,7 +32,8 @@ def long_summaries(tree):
     for node in ast.walk(tree):
         if not isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Module)): continue
         first = (ast.get_docstring(node) or '').partition('\n')[0]
-        if len(first) > 80: yield node.body[0].lineno, f'the docstring begins with a line of {len(first)} characters, 80 at most'
+        if len(first) <= 80: continue
+        yield node.body[0].lineno, f'the first line of a docstring has {len(first)} characters, 80 at most'
 
 
 def problems(path):

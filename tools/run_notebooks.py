@@ -1,5 +1,8 @@
-"Re-execute the library notebooks so that their pictures are true, and clean them; those that show real CT only where it is."
-import json, os, subprocess, sys
+"Re-execute library notebooks, so that their pictures are true, and clean them."
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 WIDGET = 'application/vnd.jupyter.widget-view+json'
@@ -19,9 +22,12 @@ root = Path(__file__).parents[1]
 names = sys.argv[1:] or sorted(str(p) for p in (root/'nbs').glob('*/[0-9]*.ipynb'))
 real = Path(os.environ.get('LESIONLAB_TEST_DATA', root.parent/'shared'/'data'))
 for name in names:
-    if 'LESIONLAB_TEST_DATA' in Path(name).read_text() and not real.exists(): print(f'{name}: left as it is, {real} is not there'); continue
+    if 'LESIONLAB_TEST_DATA' in Path(name).read_text() and not real.exists():
+        print(f'{name}: left as it is, for it shows real CT and {real} is not there')
+        continue
     print(name, flush=True)
-    subprocess.run(['jupyter', 'nbconvert', '--to', 'notebook', '--execute', '--inplace', '--log-level=WARN', name], check=True)
+    execute = 'jupyter nbconvert --to notebook --execute --inplace --log-level=WARN'.split()
+    subprocess.run([*execute, name], check=True)
     drop_progress_bars(Path(name))
 subprocess.run(['nbdev_clean'], cwd=root, check=True)
 subprocess.run(['nbdev_export'], cwd=root, check=True)

@@ -29,7 +29,8 @@ def imports(module):
 
 
 def _from(node, package):
-    "Rooms of one `from` statement: `from ..ct import volume` names a room, `from ..ct.volume import Volume` a thing in it."
+    """Rooms of one `from` statement.
+    `from ..ct import volume` names a room, `from ..ct.volume import Volume` a thing in it."""
     base = package[:len(package) - node.level + 1] if node.level else []
     full = '.'.join([*base, *filter(None, [node.module])])
     if not full.startswith('lesionlab'): return
@@ -41,7 +42,8 @@ def _from(node, package):
 
 def arrows():
     "(wing, wing that it imports): number of imports between their rooms."
-    return Counter((r.split('.')[0], o.split('.')[0]) for r in rooms() for o in imports(r) if r.split('.')[0] != o.split('.')[0])
+    pairs = ((room.split('.')[0], other.split('.')[0]) for room in rooms() for other in imports(room))
+    return Counter((one, other) for one, other in pairs if one != other)
 
 
 def draw(path):
@@ -51,13 +53,15 @@ def draw(path):
     count = Counter(r.split('.')[0] for r in rooms())
     fig, ax = plt.subplots(figsize=(7, 6.5), layout='constrained')
     for i, wing in enumerate(WINGS):
-        ax.text(0, -i, f'{wing}  ({count[wing]})', ha='center', va='center', fontsize=11, bbox=dict(boxstyle='round', fc='#eef3f8', ec='#8aa'))
+        box = dict(boxstyle='round', fc='#eef3f8', ec='#8aa')
+        ax.text(0, -i, f'{wing}  ({count[wing]})', ha='center', va='center', fontsize=11, bbox=box)
     for (a, b), n in arrows().items():
         i, j = WINGS.index(a), WINGS.index(b)
         side = 1 if (i + j) % 2 else -1
         bend = side * min(.95, .35 + .05 * abs(i - j))
-        ax.add_patch(FancyArrowPatch((side * .75, -i), (side * .75, -j), connectionstyle=f'arc3,rad={bend}', arrowstyle='-|>', mutation_scale=9,
-                                     lw=.5 + n / 12, color='#4a6fa5' if j < i else 'red', alpha=.55))
+        style = dict(connectionstyle=f'arc3,rad={bend}', arrowstyle='-|>', mutation_scale=9, alpha=.55)
+        color = '#4a6fa5' if j < i else 'red'
+        ax.add_patch(FancyArrowPatch((side * .75, -i), (side * .75, -j), lw=.5 + n / 12, color=color, **style))
     ax.set(xlim=(-6, 6), ylim=(-len(WINGS) + .4, .6))
     ax.axis('off')
     fig.savefig(path, dpi=110)
@@ -65,4 +69,4 @@ def draw(path):
 
 if __name__ == '__main__':
     draw(root/'docs'/'images'/'wings.png')
-    for (a, b), n in sorted(arrows().items(), key=lambda x: (WINGS.index(x[0][0]), WINGS.index(x[0][1]))): print(f'{a} -> {b}: {n}')
+    for (a, b), n in sorted(arrows().items(), key=lambda x: tuple(map(WINGS.index, x[0]))): print(f'{a} -> {b}: {n}')
