@@ -134,10 +134,12 @@ def test_train(installed):
     assert (folder/'run'/'weights.safetensors').exists()
 
 
-def test_snippets_of_the_readme(installed):
-    "Typed out one after another in a fresh process, beside a scan `ct.nii.gz`."
+def test_snippets_of_the_texts(installed):
+    "Typed out page by page in a fresh process, beside a scan `ct.nii.gz` and its `truth.csv`."
     folder, env = installed
-    snippets = re.findall(r'^```python\n(.*?)^```', (ROOT/'README.md').read_text(), re.M | re.S)
-    (folder/'readme.py').write_text('\n'.join(snippets))
-    assert snippets
-    _run('python', 'readme.py', cwd=folder, env=dict(env, MPLBACKEND='agg'))
+    pages = [ROOT/'README.md', *sorted((ROOT/'docs').glob('*.md'))]
+    found = {str(p.relative_to(ROOT)): '\n'.join(re.findall(r'^```python\n(.*?)^```', p.read_text(), re.M | re.S)) for p in pages}
+    assert found['README.md']
+    code = f'for page, code in {found!r}.items(): exec(compile(code, page, "exec"), {{}})'
+    (folder/'snippets.py').write_text(code)
+    _run('python', 'snippets.py', cwd=folder, env=dict(env, MPLBACKEND='agg'))

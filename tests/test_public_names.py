@@ -1,10 +1,13 @@
 """What `import lesionlab as ll` and the command `lesionlab` give.
-The names are listed here, in lesionlab/__init__.pyi and in the README."""
+The names are listed here, in lesionlab/__init__.pyi and in docs/python.md."""
+import json
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+import typer
 
 import lesionlab as ll
 from conftest import ROOT
@@ -28,10 +31,8 @@ def test_names_are_these_and_no_others():
     for name in NAMES: assert callable(getattr(ll, name)), name
 
 
-def test_readme_lists_them():
-    text = (ROOT/'README.md').read_text()
-    line = next(l for l in text.splitlines() if l.startswith('`import lesionlab as ll` gives'))
-    assert re.findall(r'`(\w+)`', line) == NAMES
+def test_the_guide_lists_them():
+    assert re.findall(r'^\| `(\w+)` \|', (ROOT/'docs'/'python.md').read_text(), re.M) == NAMES
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -99,8 +100,39 @@ def test_weights_that_ship():
         assert {'trained_on', 'knows', 'data', 'command', 'measured'} <= set(model.about)
 
 
-def test_every_room_is_in_the_readme():
-    text = (ROOT/'README.md').read_text()
-    there = [str(p.relative_to(ROOT)) for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in p.parts]
-    assert sorted(set(re.findall(r'\]\((nbs/[\w/]+\.ipynb)\)', text))) == sorted(there)
+def test_every_room_is_in_the_guide():
+    text = (ROOT/'docs'/'wings.md').read_text()
+    found = [p for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in p.parts]
+    there = [str(p.relative_to(ROOT)) for p in found]
+    assert sorted(set(re.findall(r'\]\(\.\./(nbs/[\w/]+\.ipynb)\)', text))) == sorted(there)
     assert re.findall(r'^\| `(\w+)` \| ', text.split('| wing |')[1], re.M) == WINGS
+
+
+def test_the_readme_lists_the_wings():
+    assert re.findall(r'^- \[(\w+)\]\(nbs/\1\)', (ROOT/'README.md').read_text(), re.M) == WINGS
+
+
+def written_commands():
+    "Every line of a text's code that calls `lesionlab`."
+    for page in (ROOT/'README.md', ROOT/'CONTRIBUTING.md', *sorted((ROOT/'docs').glob('*.md'))):
+        blocks = re.findall(r'^```\n(.*?)^```', page.read_text(), re.M | re.S)
+        yield from re.findall(r'^lesionlab .*', '\n'.join(blocks), re.M)
+
+
+def known_parameters(notebook):
+    "Names in a notebook's cell of parameters."
+    cells = json.loads((ROOT/'nbs'/f'{notebook}.ipynb').read_text())['cells']
+    source = next(''.join(c['source']) for c in cells if 'parameters' in c['metadata'].get('tags', []))
+    return set(re.findall(r'^(\w+):', source, re.M))
+
+
+@pytest.mark.parametrize('line', sorted(set(written_commands())))
+def test_written_commands_parse(line):
+    "Commands and options of the texts exist, and so do the parameters that they pass to notebooks."
+    from lesionlab.apps.main import app
+    name, *args = shlex.split(line, comments=True)[1:]
+    if name == '--version': return
+    context = typer.main.get_command(app).commands[name].make_context(name, args)
+    given = [pair.split('=')[0] for pair in context.params.get('p') or ()]
+    notebook = dict(train='train_detector' if 'detector' in given else 'train_vld', harvest='harvest')
+    if given: assert set(given) <= known_parameters(notebook.get(name) or context.params['notebook'])

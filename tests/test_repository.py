@@ -1,5 +1,5 @@
 "The repository agrees with itself: notebooks clean and exported, versions stated alike."
-import configparser, json, multiprocessing, os, shutil, subprocess, sys
+import configparser, json, multiprocessing, os, re, shutil, subprocess, sys
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -134,3 +134,29 @@ def test_results_are_written_from_what_was_measured():
     ledger = load_ledger(ROOT/'docs'/'ledger.jsonl')
     assert not ledger[list(ORIGIN)].isna().any(axis=None)
     assert not ledger.command.str.contains('/work|/tmp|/root', regex=True).any()
+
+
+TEXTS = sorted(p for p in (*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('lesionlab/weights/*.md')))
+
+
+@pytest.mark.parametrize('page', TEXTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_of_the_texts(page):
+    "What a page links to exists; anchors and pages of the site are checked when it is built."
+    links = re.findall(r'\]\((?!\w+:|#)([^)#\s]+)', page.read_text())
+    missing = [link for link in links if not (page.parent/link).exists()]
+    assert not missing
+
+
+def test_make_targets_of_the_texts_exist():
+    targets = set(re.findall(r'^(\w+):', (ROOT/'Makefile').read_text(), re.M))
+    named = {t for page in TEXTS for t in re.findall(r'(?:^|`)make (\w+)', page.read_text(), re.M)}
+    assert named <= targets
+
+
+def test_pre_commit_has_the_tested_versions():
+    import yaml
+    pins = _pins('constraints.txt')
+    repo = yaml.safe_load((ROOT/'.pre-commit-config.yaml').read_text())['repos'][0]
+    assert repo['rev'] == pins['nbdev']
+    for hook in repo['hooks']:
+        assert dict(d.split('==') for d in hook['additional_dependencies']).items() <= pins.items()
