@@ -3,6 +3,7 @@ source folder, in which every page is where the repository has it, and turns war
 project, author, copyright = 'lesionlab', 'The lesionlab developers', '2026 onwards, The lesionlab developers'
 extensions = ['myst_nb']
 nb_execution_mode = 'off'
+highlight_language = 'text' # of blocks that name none
 myst_heading_anchors = 3
 html_theme = 'pydata_sphinx_theme'
 html_title = 'lesionlab'
