@@ -138,7 +138,8 @@ def test_snippets_of_the_texts(installed):
     "Typed out page by page in a fresh process, beside a scan `ct.nii.gz` and its `truth.csv`."
     folder, env = installed
     pages = [ROOT/'README.md', *sorted((ROOT/'docs').glob('*.md'))]
-    found = {str(p.relative_to(ROOT)): '\n'.join(re.findall(r'^```python\n(.*?)^```', p.read_text(), re.M | re.S)) for p in pages}
+    snippets = re.compile(r'^```python\n(.*?)^```', re.M | re.S)
+    found = {str(p.relative_to(ROOT)): '\n'.join(snippets.findall(p.read_text())) for p in pages}
     assert found['README.md']
     code = f'for page, code in {found!r}.items(): exec(compile(code, page, "exec"), {{}})'
     (folder/'snippets.py').write_text(code)

@@ -1,6 +1,6 @@
 "The repository agrees with itself: notebooks clean and exported, versions stated alike."
 import configparser, json, multiprocessing, os, re, shutil, subprocess, sys
-import pytest
+import pytest, yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -153,8 +153,11 @@ def test_make_targets_of_the_texts_exist():
     assert named <= targets
 
 
+def test_citation_states_the_version():
+    assert yaml.safe_load((ROOT/'CITATION.cff').read_text())['version'] == _settings()['version']
+
+
 def test_pre_commit_has_the_tested_versions():
-    import yaml
     pins = _pins('constraints.txt')
     repo = yaml.safe_load((ROOT/'.pre-commit-config.yaml').read_text())['repos'][0]
     assert repo['rev'] == pins['nbdev']
