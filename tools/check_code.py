@@ -1,6 +1,8 @@
 """What a linter does not know: rules of this repository for the exported code. `make check` runs it."""
 import ast
+import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -43,9 +45,40 @@ def problems(path):
         for line, says in rule(tree): yield f'{path.relative_to(ROOT)}:{line}: {says}'
 
 
+def _own_lines(text):
+    "(number, line) of code that says something of its own: no blank line, comment, import or bracket."
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if len(line) > 3 and not line.startswith(('#', 'import ', 'from ', '@')): yield number, line
+
+
+def _passages():
+    "Name: code of each module, and of each experiment without its parameters."
+    for path in sorted((ROOT/'lesionlab').rglob('*.py')):
+        if path.name != '_modidx.py': yield str(path.relative_to(ROOT)), path.read_text()
+    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
+        cells = json.loads(path.read_text())['cells']
+        code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code' and not c['metadata'].get('tags')]
+        yield str(path.relative_to(ROOT)), '\n'.join(code)
+
+
+def repeated_passages(n=6):
+    "Places where `n` lines in a row are the same as elsewhere, once for each pair of files."
+    places = defaultdict(list)
+    for name, text in _passages():
+        lines = list(_own_lines(text))
+        for i in range(len(lines) - n + 1): places[tuple(l for _, l in lines[i:i+n])].append((name, lines[i][0]))
+    pairs = {}
+    for found in places.values():
+        (one, at), *others = found
+        for other, there in others: pairs.setdefault((one, other), f'{other}:{there}: {n} lines as at {one}:{at}')
+    return list(pairs.values())
+
+
 if __name__ == '__main__':
     wings = [ROOT/'lesionlab'/w for w in sys.argv[1:]] or [ROOT/'lesionlab']
     files = sorted(p for w in wings for p in (w.rglob('*.py') if w.is_dir() else [w]) if p.name != '_modidx.py')
     found = [says for path in files for says in problems(path)]
+    if len(sys.argv) == 1: found += repeated_passages()
     print(*found, sep='\n')
     sys.exit(bool(found))
