@@ -22,7 +22,7 @@ help:
 	@echo "make tables     both papers' tables on synthetic data, small preset, one seed"
 	@echo "make choices    what VLD chooses, one change at a time, after make tables"
 	@echo "make benchmarks time the net and its layers against their rivals"
-	@echo "make docs       build the documentation site in docs/_build"
+	@echo "make docs       build the documentation site in docs/_build/html"
 
 install: $(READY)
 
@@ -72,4 +72,4 @@ docs: $(READY)
 	python tools/build_docs.py
 
 clean:
-	rm -rf outputs/demo outputs/cache docs/_build docs/_notebooks docs/jupyter_execute docs/_static docs/index.md build dist *.egg-info
+	rm -rf outputs/demo outputs/cache docs/_build build dist *.egg-info

@@ -1,4 +1,5 @@
 "Package metadata; names, version and requirements are read from settings.ini."
+import re
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import find_packages, setup
@@ -7,6 +8,15 @@ ROOT = Path(__file__).parent
 config = ConfigParser(delimiters=['='])
 config.read(ROOT/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
+
+
+def long_description():
+    "The README with links and pictures that work outside the repository."
+    readme = (ROOT/'README.md').read_text(encoding='utf-8')
+    raw = cfg['git_url'].replace('github.com', 'raw.githubusercontent.com')
+    readme = re.sub(r'(!\[[^]]*\]\()(?!https?:)', rf"\1{raw}/{cfg['branch']}/", readme)
+    return re.sub(r'(?<!!)(\[[^]]*\]\()(?!https?:|#)', rf"\1{cfg['git_url']}/blob/{cfg['branch']}/", readme)
+
 
 setup(
     name=cfg['lib_name'],
@@ -17,7 +27,7 @@ setup(
     url=cfg['git_url'],
     license='Apache-2.0',
     license_files=['LICENSE'],
-    long_description=(ROOT/'README.md').read_text(encoding='utf-8'),
+    long_description=long_description(),
     long_description_content_type='text/markdown',
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
