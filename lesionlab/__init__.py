@@ -1,4 +1,4 @@
-"Find lesions in CT volumes, and complete a data set that is half labelled: what a user needs, loaded when it is asked for."
+"Find lesions in CT volumes, and complete data sets in which only some lesions are annotated. Names load when used."
 __version__ = "0.1.0"
 
 import lazy_loader

@@ -1,9 +1,10 @@
-# What `import lesionlab as ll` gives: names and rooms, read by lazy_loader when the package is imported, and by type checkers.
+# What `import lesionlab as ll` gives: read by lazy_loader when the package is imported, and by type checkers.
 from .annotations.io import read_annotations as read_annotations
 from .annotations.table import Lesions as Lesions
 from .apps.evaluate import evaluate as evaluate
 from .ct.io import read_image as read_image
-from .detectors.registry import detector_names as detector_names, load_detector as load_detector, make_detector as make_detector
+from .detectors.registry import detector_names as detector_names
+from .detectors.registry import load_detector as load_detector, make_detector as make_detector
 from .detectors.stacking import stack as stack
 from .engine.inference import predict as predict
 from .evaluation.metrics import froc as froc
