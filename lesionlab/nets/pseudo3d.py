@@ -279,7 +279,7 @@ def _keeps_channels(layer):
     return isinstance(layer, (*_ELEMENTWISE, nn.MaxPool3d, nn.AvgPool3d, nn.Dropout3d))
 
 def _widen_chain(chain, unread):
-    "Widen the readers in an `nn.Sequential`; the ST-3D layer that none of them reads."
+    "Widen the readers in an `nn.Sequential`; the ST-3D layer that none of them read."
     repeated = {m for m, n in Counter(chain).items() if n > 1}
     source = None
     for layer in chain:
