@@ -146,15 +146,15 @@ def _body(source):
 
 def _annotated(source):
     "Name: annotation of the names that a cell annotates."
-    named = [n for n in _body(source) if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-    return {n.target.id: ast.unparse(n.annotation) for n in named}
+    return {n.target.id: ast.unparse(n.annotation) for n in _body(source)
+            if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
 
 def _assigned(source):
     "Names that a cell assigns without an annotation."
     targets = [t for n in _body(source) if isinstance(n, ast.Assign) for t in n.targets]
     return {t.id for t in targets if isinstance(t, ast.Name)}
 
-_TYPES = dict(int=(int,), float=(int, float), str=(str,), bool=(bool,), list=(list, tuple), dict=(dict,))
+_TYPES:dict = dict(int=(int,), float=(int, float), str=(str,), bool=(bool,), list=(list, tuple), dict=(dict,))
 
 def _fits(value, annotation):
     "Whether a value is of the annotated type; a whole number passes as a float."

@@ -268,7 +268,7 @@ class ST3DConv(nn.Module):
         stride, temporal = volume_numbers(stride, 'stride'), out_channels if temporal is None else temporal
         self.block = dh * (kh - 1) // 2, dh * (kh - 1) // 2, dw * (kw - 1) // 2
         self.padding, self.padding_mode = read_padding(padding, self.block), padding_mode
-        like = dict(bias=bias, device=device, dtype=dtype)
+        like:dict = dict(bias=bias, device=device, dtype=dtype)
         self.spatial = nn.Conv3d(in_channels, out_channels, (1, kh, kw), stride, 0, (1, dh, dw), groups, **like)
         self.temporal = nn.Conv3d(in_channels, temporal, (kh, 1, 1), stride, 0, (dh, 1, 1), groups, **like)
         self.fuse = nn.Conv3d(out_channels + temporal, out_channels, 1, **like | dict(bias=False)) if fuse else None

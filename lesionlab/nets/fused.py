@@ -9,22 +9,22 @@ __all__ = ['norm_scale', 'folded_weights', 'as_volume', 'as_stack', 'FastDenseLa
 import copy
 import torch, torch.nn.functional as F
 from torch import Tensor, nn
-from .convolutions import ST3DConv
+from .convolutions import ACSConv3d, ST3DConv
 from .layers import SlicewiseConv3d
 from .backbones import Trunk
 
 # %% ../../nbs/nets/04_fused.ipynb #fast05
 def norm_scale(
-    norm:nn.Module, # a batch norm with running statistics
-)->tuple:           # (C,) scale, (C,) shift
+    norm:nn.BatchNorm2d|nn.BatchNorm3d, # with running statistics
+)->tuple:                               # (C,) scale, (C,) shift
     "Scale and shift of a batch norm in inference."
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return scale.detach(), (norm.bias - norm.running_mean * scale).detach()
 
 def folded_weights(
-    conv:nn.Module, # a convolution
-    norm:nn.Module, # the batch norm that follows
-)->tuple:           # (co, ...) weight, (co,) bias
+    conv:nn.Conv3d|ACSConv3d,           # a convolution
+    norm:nn.BatchNorm2d|nn.BatchNorm3d, # the norm that follows
+)->tuple:                               # (co, ...) weight, (co,) bias
     "Fold a norm into the convolution before it."
     scale, shift = norm_scale(norm)
     bias = shift if conv.bias is None else conv.bias.detach() * scale + shift

@@ -28,7 +28,7 @@ def _fill(new, old, weight):
     for name, p in old.named_parameters(): new.get_parameter(name).requires_grad_(p.requires_grad)
     return new.train(old.training)
 
-def _common(conv):
+def _common(conv)->dict:
     "Arguments that the 3D layer shares with the 2D one."
     return dict(groups=conv.groups, bias=conv.bias is not None, padding_mode=conv.padding_mode,
                 device=conv.weight.device, dtype=conv.weight.dtype)
@@ -110,8 +110,8 @@ def convert_pool(
     def along(v, rest):
         v = tuple(v) if isinstance(v, (tuple, list)) else (v, v)
         return v[0] if strided else rest, *v
-    size = dict(kernel_size=along(pool.kernel_size, 1), stride=along(pool.stride, 1), padding=along(pool.padding, 0),
-                ceil_mode=pool.ceil_mode)
+    size:dict = dict(kernel_size=along(pool.kernel_size, 1), stride=along(pool.stride, 1),
+                     padding=along(pool.padding, 0), ceil_mode=pool.ceil_mode)
     if isinstance(pool, nn.MaxPool2d): return nn.MaxPool3d(**size, dilation=along(pool.dilation, 1))
     return nn.AvgPool3d(**size, count_include_pad=pool.count_include_pad, divisor_override=pool.divisor_override)
 

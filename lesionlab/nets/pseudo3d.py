@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.utils._pytree import tree_leaves, tree_map
 from .convolutions import ACSConv3d, ST3DConv
 from .layers import KINDS, SlicewiseConv3d, convert_conv, convert_norm, convert_pool, transposed_conv
@@ -116,7 +117,7 @@ def _refuse(module, name):
     is_a = f'{name or "the network"} is a {type(module).__name__}'
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError(f'{is_a}, whose code is fixed: convert the module that it was made of')
-    if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():
+    if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         raise ValueError(f'{is_a} without weights yet: run the network once')
     if isinstance(module, _LAYERS_3D): raise ValueError(f'{is_a}: only 2D networks can be converted')
     replaced = isinstance(module, _LAYERS_2D) and 'weight' not in module._parameters
