@@ -135,7 +135,7 @@ def _check_steps(gaps, shift, files, name):
     "`DataError` unless distances along and shifts across the normal, mm, are even."
     def pair(k): return f'{files[k].name} and {files[k+1].name}'
     step, k = float(np.median(gaps)), int(gaps.argmin())
-    if gaps[k] < .01: raise DataError(f'{name}: slices {pair(k)} are at the same position')
+    if gaps[k] < .01: raise DataError(f'{name}: slices {pair(k)} are at the same place')
     tilt = np.degrees(np.arctan2(shift, gaps))
     if np.median(tilt) > .5:
         raise DataError(f'{name}: the gantry was tilted by {np.median(tilt):.1f} degrees; '
