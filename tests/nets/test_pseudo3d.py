@@ -294,7 +294,7 @@ def test_one_sided_padding_of_even_kernels(kernel):
 def test_slices_that_are_mixed_are_an_error():
     net = convert(net_of(nn.Conv2d(1, 4, 3, padding=1), forward=lambda l, x: l[0](torch.cat([x, x]))), 'i3d')
     with pytest.raises(ValueError, match=r'l.0 is given 20 slices, where 2 volumes have \[5\] each'): net(torch.randn(2, 1, 5, 6, 6))
-    with pytest.raises(ValueError, match=r'wants volumes \(B, C, D, H, W\), got \(2, 1, 6, 6\)'): net(torch.randn(2, 1, 6, 6))
+    with pytest.raises(ValueError, match=r'takes volumes \(B, C, D, H, W\), got \(2, 1, 6, 6\)'): net(torch.randn(2, 1, 6, 6))
 
 
 def test_arguments_by_name_and_output_sizes():
@@ -312,8 +312,8 @@ def test_several_inputs_and_outputs():
 
 
 @pytest.mark.parametrize('spoil, says', [
-    (lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 1, 3)), 'the network is a Parametrized.*made of others'),
-    (lambda: nn.Sequential(torch.nn.utils.prune.identity(nn.Conv2d(1, 1, 3), 'weight')), '0 is a Conv2d whose weight is made of others'),
+    (lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 1, 3)), 'the network is a Parametrized.*computed from others'),
+    (lambda: nn.Sequential(torch.nn.utils.prune.identity(nn.Conv2d(1, 1, 3), 'weight')), '0 is a Conv2d whose weight is computed from others'),
     (lambda: nn.Sequential(ACSConv3d(1, 1, 3)), '0 is a ACSConv3d: only 2D')])
 def test_what_cannot_be_converted_is_named(spoil, says):
     import torch.nn.utils.prune
@@ -326,7 +326,7 @@ def test_layers_that_would_come_apart_are_refused():
     listed = nn.Module(); listed.a = nn.Conv2d(1, 1, 3); listed.all = [listed.a]
     with pytest.raises(ValueError, match='plain list'): convert(listed)
     conv = nn.Conv2d(2, 2, 3, padding=1)
-    with pytest.raises(ValueError, match="0 and 2 are one layer, but are told to be acs and slicewise"): convert(nn.Sequential(conv, nn.ReLU(), conv), {'0': 'acs'})
+    with pytest.raises(ValueError, match="0 and 2 are one layer, but their kinds are acs and slicewise"): convert(nn.Sequential(conv, nn.ReLU(), conv), {'0': 'acs'})
     with pytest.raises(ValueError, match="the kind of 1 is None"): convert(nn.Sequential(nn.ReLU(), conv), lambda name: None)
 
 
