@@ -8,8 +8,8 @@ __all__ = ['NODE_SITES', 'SYSTEMS', 'benign_findings', 'body']
 # %% ../../nbs/phantom/03_anatomy.ipynb #anatomy03
 import numpy as np
 from .canvas import Canvas, Ellipsoid, Patient, curve
-from .torso import PITCH, TISSUE, bones, muscles, spine_y, torso
-from .organs import bowel, chest, great_vessels, heart, liver, pelvis, upper_abdomen
+from .torso import PITCH, TISSUE, bones, great_vessels, muscles, spine_y, torso
+from .organs import bowel, chest, heart, liver, pelvis, upper_abdomen
 
 # %% ../../nbs/phantom/03_anatomy.ipynb #anatomy05
 def _in_ball(rng):

@@ -8,7 +8,10 @@ __all__ = ['TILE', 'ORGANS', 'LABEL', 'VARYING', 'PHASES', 'MARGIN', 'lattice', 
 
 # %% ../../nbs/phantom/00_canvas.ipynb #canvas03
 from dataclasses import dataclass
+from functools import reduce
+from types import EllipsisType
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 from ..core import one_of
 
@@ -23,17 +26,13 @@ def lattice(
     return rng.standard_normal((TILE,) * 3, dtype=np.float32), step
 
 def _spline_weights(t):
-    "First of the four knots around each position `t` (in knots), and the four weights."
+    "First of the four knots around each `t` (in knots), and their weights."
     i = np.floor(t).astype(int)
     f = t - i
     g, f2, f3 = 1 - f, f*f, f*f*f
     return i, (g*g*g / 6, (3*f3 - 6*f2 + 4) / 6, (3*f2 - 3*f3 + 3*f + 1) / 6, f3 / 6)
 
-def _along(values, dim):
-    "1D `values` that broadcast along axis `dim` of a volume."
-    shape = [1, 1, 1]
-    shape[dim] = -1
-    return values.reshape(shape)
+def _along(values, dim): return np.expand_dims(values, tuple(i for i in range(3) if i != dim)) # (n,), to broadcast
 
 def smooth_noise(
     lat:tuple,       # of `lattice`
@@ -43,8 +42,9 @@ def smooth_noise(
     value, step = lat
     for dim, axis in enumerate(axes):
         knot, weights = _spline_weights(np.asarray(axis, float) / step)
-        value = sum(np.take(value, knot + k, axis=dim, mode='wrap') * _along(w.astype(np.float32), dim)
-                    for k, w in enumerate(weights))
+        parts = (np.take(value, knot + k, axis=dim, mode='wrap') * _along(w.astype(np.float32), dim)
+                 for k, w in enumerate(weights))
+        value = reduce(np.add, parts)
     return value * np.float32(3.2) # a B-spline keeps 0.31 of white noise's deviation in 3D
 
 # %% ../../nbs/phantom/00_canvas.ipynb #canvas09
@@ -58,7 +58,6 @@ class Patient:
     "A body's proportions and irregularities, all drawn from `key`."
     key:tuple           # of non-negative ints, the seed of this body
     cirrhosis:float = 0 # 0 a healthy liver, 1 a shrunken, nodular one with a large spleen
-
     def __post_init__(self):
         rng = self.rng('body')
         self._made = {}
@@ -132,18 +131,15 @@ class Segments:
     end_radius:np.ndarray   # (N,)
 
     @classmethod
-    def along(cls,
-        points:np.ndarray, # (N, 3) z y x, mm
-        radii:np.ndarray,  # (N,) mm
-    ):                     # N - 1 segments
+    def along(cls, points:np.ndarray, radii:np.ndarray): # (N, 3) z y x and (N,), mm
         "One segment from each point to the next."
         return cls(points[:-1], points[1:], radii[:-1], radii[1:])
 
 def curve(
-    points:list|np.ndarray,              # (N, 3) z y x, mm
-    radii:float|list|tuple|np.ndarray,   # mm, one or N
-    step:float,                          # mm between the curve's points
-)->tuple:                                # (M, 3) z y x and (M,) radii, mm
+    points:ArrayLike, # (N, 3) z y x, mm
+    radii:ArrayLike,  # mm, one or N
+    step:float,       # mm between the curve's points
+)->tuple:             # (M, 3) z y x and (M,) radii, mm
     "Points along the cubic spline through `points`."
     p = np.asarray(points, float)
     r = np.broadcast_to(np.asarray(radii, float), len(p))
@@ -154,7 +150,6 @@ def curve(
 
 def _unit(v): return v / np.sqrt((v*v).sum(1, keepdims=True))
 
-# %% ../../nbs/phantom/00_canvas.ipynb #canvas15bx
 @dataclass
 class Branching:
     "How large a tree grows."
@@ -171,15 +166,12 @@ def _fork(rng, way):
 
 def grow(
     rng:np.random.Generator,
-    root:list|np.ndarray, # (3,) z y x where all first branches start, mm
-    ways:list|np.ndarray, # (N, 3) where they head
+    root:ArrayLike,       # (3,) z y x where all first branches start, mm
+    ways:ArrayLike,       # (N, 3) where they head
     size:Branching,
     inside,               # function of (M, 3) points: (M,) bool, whether they are in the organ
 )->Segments:
-    """Grow a tree of vessels or airways, two branches from each.
-
-    A branch that would leave the organ is halved; it is dropped if it leaves even so.
-    """
+    "Grow a tree; a branch that would leave the organ is halved, else dropped."
     way = _unit(np.asarray(ways, float))
     start = np.repeat(np.asarray(root, float)[None], len(way), 0)
     radius, length = np.full(len(start), float(size.radius)), np.full(len(start), float(size.length))
@@ -216,12 +208,8 @@ class _Grid:
         bend = smooth_noise(self.patient.lattice(f'bend {i}', 70.), self.axes) * np.float32(3.6)
         return np.clip(bend, -12, 12) + _along(self.axes[i].astype(np.float32), i)
 
-    def noise(self,
-        name:str,
-        step:float,  # mm between knots, as in `lattice`
-        part=...,    # three slices
-    )->np.ndarray:   # float32 of the part's shape, standard deviation about 1
-        "Smooth noise of this patient, made once per canvas."
+    def noise(self, name:str, step:float, part:tuple|EllipsisType=...)->np.ndarray: # float32 of the part's shape
+        "Smooth noise of this patient with `step` mm between knots, made once per canvas."
         if name not in self._noise: self._noise[name] = smooth_noise(self.patient.lattice(name, step), self.axes)
         return self._noise[name][part]
 
@@ -230,9 +218,7 @@ class _Grid:
         ends = [np.searchsorted(a, [l - MARGIN, h + MARGIN]) for a, l, h in zip(self.axes, lo, hi)]
         return None if any(i >= j for i, j in ends) else tuple(slice(i, j) for i, j in ends)
 
-    def coords(self, part)->list: # three arrays z y x that broadcast, mm of the standard patient
-        "Where the voxels of a part are."
-        return [a[part] for a in self.at]
+    def coords(self, part)->list: return [a[part] for a in self.at] # z y x that broadcast, mm of the standard patient
 
 # %% ../../nbs/phantom/00_canvas.ipynb #canvas20
 class Canvas(_Grid):
@@ -266,13 +252,11 @@ class Canvas(_Grid):
         self.hu[part] += weight * (np.asarray(value, np.float32) - self.hu[part])
         if organ: self.label[part][weight > .5] = LABEL[organ]
 
-    def ellipsoid(self,
-        shape:Ellipsoid,
-    )->tuple: # three slices, mm to the surface; (None, None) if it is not on the grid
+    def ellipsoid(self, shape:Ellipsoid)->tuple: # three slices, mm to the surface; (None, None) outside the grid
         "The voxels around an ellipsoid and their distance to it."
-        z, y, x = shape.radii
+        center, (z, y, x) = np.asarray(shape.center), shape.radii
         reach = np.array([z, max(y, x), max(y, x)] if shape.turn else [z, y, x])
-        part = self.near(shape.center - reach, shape.center + reach)
+        part = self.near(center - reach, center + reach)
         return (None, None) if part is None else (part, ellipsoid_distance(self.coords(part), shape))
 
     def organ(self,
@@ -304,11 +288,11 @@ class Canvas(_Grid):
             if part is not None: self.paint(part, capsule_distance(self.coords(part), a, b, ra, rb), value, organ)
 
     def tube(self,
-        points:list|np.ndarray,            # (N, 3) z y x, mm
-        radii:float|list|tuple|np.ndarray, # mm, one or N
-        value:float,                       # HU
-        organ:str,                         # name in `ORGANS`
-        step:float=9.,                     # mm between the curve's points
+        points:ArrayLike, # (N, 3) z y x, mm
+        radii:ArrayLike,  # mm, one or N
+        value:float,      # HU
+        organ:str,        # name in `ORGANS`
+        step:float=9.,    # mm between the curve's points
     ):
         "Paint a tube along the curve through `points`."
         ends, wide = np.asarray(points, float), np.max(radii) + 12

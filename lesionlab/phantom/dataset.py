@@ -22,7 +22,7 @@ from ..annotations.deeplesion import DL_COLUMNS
 from .anatomy import body
 from .lesions import SITES, number_lesions, paint_lesion, pick, thin_slices
 from .scanner import acquire, draw_couch
-from .study import Preset, Study, find_preset, plan_study
+from .study import Preset, Study, resolve_preset, plan_study
 
 # %% ../../nbs/phantom/07_dataset.ipynb #phantom06
 @dataclass
@@ -55,7 +55,7 @@ def _scene(study, look_alikes):
     return hu, organs
 
 def _numbered(study):
-    "(D, H, W) lesion numbers of a study, and the study without lesions that own no voxel."
+    "Lesion numbers (D, H, W), and the study without lesions that own no voxel."
     z, thin = thin_slices(study.axes[0], study.spacing[0])
     mask, kept = number_lesions([z, *study.axes[1:]], study.lesions, thin)
     return mask, replace(study, lesions=kept)
@@ -73,7 +73,7 @@ def phantom(
 
     `ParameterError` for an unknown preset or a number of lesions beyond 0 to 200.
     """
-    preset = find_preset(preset)
+    preset = resolve_preset(preset)
     if shape: preset = replace(preset, shape=shape)
     return make_ct(plan_study(seed, index, preset, lesions), look_alikes)
 
@@ -98,7 +98,7 @@ def _key_slice(area, rng):
     return near if area[near] else z
 
 def _diameters(edge):
-    "Indices into `edge`, (N, 2) y x, of the ends of the long and the short diameter."
+    "Indices into `edge`, (N, 2) y x: ends of the long and the short diameter."
     a, b = np.unravel_index(np.argmax(cdist(edge, edge)), (len(edge), len(edge)))
     way = (edge[b] - edge[a]) / max(np.linalg.norm(edge[b] - edge[a]), 1e-6)
     across, along = edge @ (-way[1], way[0]), edge @ way
@@ -110,7 +110,7 @@ def recist(
     spacing:tuple,   # (3,) z y x, mm
     rng:np.random.Generator|None=None, # of the reader's errors; None draws exactly
 )->tuple:            # key slice; (4, 2) end points x y, long axis first; long and short diameter in pixels
-    "The two diameters of a lesion on its key slice; the short one is nearly at right angles."
+    "Measure a lesion's long and short diameter on its key slice."
     z = _key_slice(mask.sum((1, 2)), rng)
     edge = np.argwhere(mask[z] & ~ndimage.binary_erosion(mask[z])).astype(float) # y x
     diameters = list(_diameters(edge))
@@ -147,7 +147,7 @@ def _has_boxes(p):
     return bool(p.study.patient.rng('3d').random() < .3 * (side / 14) ** .6)
 
 def _own(p, i):
-    "Mask of lesion `i` in its box and a voxel around it, and where that starts (z y x)."
+    "Mask of lesion `i` in its box and a voxel around, and its corner (z y x)."
     lo, hi = (p.lesions.boxes[i, s].int().numpy() for s in (slice(3), slice(3, 6)))
     lo, hi = np.maximum(lo - 1, 0), np.minimum(hi + 1, p.mask.shape)
     return p.mask[tuple(slice(a, b) for a, b in zip(lo, hi))] == i + 1, lo
@@ -184,7 +184,7 @@ def _rows(p, seed, index):
     return marks, truth
 
 def _sizes(p, rng):
-    "One dict per lesion: whether it is marked, its site, its mark's and its box's size in mm."
+    "One dict per lesion: mark, site, and the sizes of mark and box in mm."
     study, boxes = p.study, p.lesions.boxes
     for i, (shape, size) in enumerate(zip(study.lesions, (boxes[:, 3:] - boxes[:, :3]).numpy() * study.spacing)):
         _, _, long, short = recist(_own(p, i)[0], study.spacing, rng)

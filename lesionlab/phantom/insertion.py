@@ -14,7 +14,7 @@ from ..ct.volume import AIR, Volume
 from ..annotations.table import from_mask
 from .canvas import LABEL
 from .torso import TISSUE
-from .lesions import SOFT, OrganMap, draw_shape, find_place, grid_at, inside_hu
+from .lesions import SOFT, OrganMap, draw_shape, find_place, voxel_coords, inside_hu
 from .lesions import lesion_voxels, number_lesions, surface_distance
 
 # %% ../../nbs/phantom/09_insertion.ipynb #insertion05
@@ -41,7 +41,7 @@ def tissue_map(
     return label
 
 def _lungs(air, hu, voxel):
-    "Parts of `air` of 150 ml and more, or less black than the gas of stomach and bowel."
+    "Parts of `air` of 150 ml and more, or less black than bowel gas."
     number, n = ndimage.label(air)
     if not n: return air
     size = np.bincount(number.ravel())[1:] * voxel # mm^3
@@ -58,7 +58,7 @@ def _blend(array, shape, place, axes, spacing, rng):
     "Put one lesion into `array` (int16) under the scan's own noise."
     part, own = lesion_voxels(axes, shape)
     old = array[part].astype(np.float32)
-    d, deep = surface_distance(grid_at(axes, part), shape)
+    d, deep = surface_distance(voxel_coords(axes, part), shape)
     texture = ndimage.gaussian_filter(rng.standard_normal(d.shape).astype(np.float32), [3 / s for s in spacing])
     hu = _hu_of(shape, place, float(np.median(old[own])), deep, texture / max(float(texture.std()), 1e-6))
     noise = (old - ndimage.median_filter(old, size=[1, 5, 5])).clip(-60, 60)
@@ -84,7 +84,7 @@ def _organ_map(volume, forbidden):
     if forbidden is not None:
         if np.shape(forbidden) != volume.shape:
             name = volume.name or 'the volume'
-            raise DataError(f'{name}: is {volume.shape}, but the forbidden mask has another shape: {np.shape(forbidden)}')
+            raise DataError(f'{name}: is {volume.shape}, but the forbidden mask has another shape')
         label[np.asarray(forbidden) != 0] = LABEL['air']
     return OrganMap(label, [(np.arange(n) + .5) * s for n, s in zip(volume.shape, volume.spacing)])
 

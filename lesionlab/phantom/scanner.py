@@ -62,7 +62,7 @@ def streaks(
         loss -= ndimage.gaussian_filter1d(loss, 3, axis=2, mode='nearest')
         out += _rotated(np.broadcast_to(loss, bone.shape), -angle)
     out = ndimage.zoom(out, (1, H / h, W / w), order=1, mode='nearest', grid_mode=True)
-    return (out * (-.5 / angles)).astype(np.float32)
+    return np.asarray(out * (-.5 / angles), np.float32)
 
 # %% ../../nbs/phantom/05_scanner.ipynb #acquire09
 def draw_couch(
