@@ -143,7 +143,8 @@ def phantom(
     workers:Annotated[int, _opt('Processes that make volumes.')] = 0,
 ):
     "Write a synthetic CT data set."
-    from lesionlab.phantom.dataset import PRESETS, write_phantom
+    from lesionlab.phantom.study import PRESETS
+    from lesionlab.phantom.dataset import write_phantom
     from lesionlab.phantom.liver import write_multiphase
     one_of('preset', preset, [*PRESETS, 'liver'])
     out = out.expanduser()

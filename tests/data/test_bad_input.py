@@ -102,7 +102,7 @@ def test_interrupted_phantom_leaves_nothing(tmp_path, monkeypatch):
     calls = iter(range(99))
     def fail(*a, **k):
         if next(calls) == 2: raise OSError('disk full')
-        return 'volume', [], [], [], 'train', ''
+        return room._Written('volume', [], [], [], 'train', '')
     monkeypatch.setattr(room, '_write_one', fail)
     with pytest.raises(OSError, match='disk full'): room.write_phantom(tmp_path/'set', 5)
     assert list(tmp_path.iterdir()) == []

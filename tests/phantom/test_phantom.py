@@ -26,10 +26,12 @@ def test_sizes_follow_deeplesion(planned):
     "Medians within a quarter: 100 volumes are few; the data card measures 700."
     lesions = planned[planned.side.notna()]
     marked = lesions[lesions.marked]
-    for seen, wanted in ((marked.long.median(), 19), ((marked.short / marked.long).median(), .75), (lesions[~lesions.marked].side.median(), 10),
-                         ((lesions.depth / lesions.side).median(), .72), (lesions.marked.mean(), .447), (planned.drop_duplicates('volume').lesions.median(), 2)):
+    unmarked = lesions[~lesions.marked].side.median()
+    for seen, wanted in ((marked.long.median(), 19), ((marked.short / marked.long).median(), .75), (unmarked, 10),
+                         ((lesions.depth / lesions.side).median(), .72), (lesions.marked.mean(), .447),
+                         (planned.drop_duplicates('volume').lesions.median(), 2)):
         assert seen == pytest.approx(wanted, rel=.25)
-    assert lesions[~lesions.marked].side.median() < .8 * marked.side.median()
+    assert unmarked < .8 * marked.side.median()
 
 
 def test_geometry_follows_deeplesion():
@@ -39,7 +41,8 @@ def test_geometry_follows_deeplesion():
     assert all(.6 <= s.spacing[1] <= .98 and s.shape[1:] == (512, 512) for s in studies)
     for s in studies: # 30 mm beyond the marks
         keys = [l.center[0] for l in s.lesions if l.marked] or [s.axes[0].mean()]
-        assert abs(min(keys) - s.axes[0][0] - 30) <= s.spacing[0] and abs(s.axes[0][-1] - max(keys) - 30) <= s.spacing[0]
+        z, gap = s.axes[0], s.spacing[0]
+        assert abs(min(keys) - z[0] - 30) <= gap and abs(z[-1] - max(keys) - 30) <= gap
 
 
 def test_lesions_lie_in_their_organs():
@@ -68,11 +71,12 @@ def test_follow_ups_share_anatomy():
     assert (bone[0] == bone[1]).mean() > .995 and (first.volume.array != second.volume.array).mean() > .5
 
 
-def test_a_volume_of_a_set_can_be_made_alone_and_in_any_number_of_processes(tmp_path):
+def test_a_volume_of_a_set_can_be_made_by_itself_and_in_any_number_of_processes(tmp_path):
     one, two = write_phantom(tmp_path/'one', 6, seed=2), write_phantom(tmp_path/'two', 6, seed=2, workers=2)
+    def mask(path): return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     for p in sorted(one.rglob('*.*')):
         assert p.read_bytes() == (two/p.relative_to(one)).read_bytes() or p.suffix == '.gz', p # gzip notes the time
-    for p in sorted((one/'masks').iterdir()): assert (sitk.GetArrayFromImage(sitk.ReadImage(str(p))) == sitk.GetArrayFromImage(sitk.ReadImage(str(two/'masks'/p.name)))).all()
+    for p in sorted((one/'masks').iterdir()): assert (mask(p) == mask(two/'masks'/p.name)).all()
     case = find_cases(one)[4]
     assert (case.read().array == phantom(2, 4).volume.array).all()
 
@@ -83,22 +87,26 @@ def test_splits_are_by_patient_and_complete(tmp_path):
     found = split_cases(find_cases(root))
     assert {s: sorted(c.name for c in part) for s, part in found.items()} == {s: sorted(splits[s]) for s in found}
     complete, marks = (pd.read_csv(root/f'{n}.csv') for n in ('fully_labelled', 'DL_info'))
-    wanted = truth[truth.volume.isin(splits['fully_labelled'] + splits['harvest_test'] + splits['test']) & truth.z1.notna()]
+    labelled = splits['fully_labelled'] + splits['harvest_test'] + splits['test']
+    wanted = truth[truth.volume.isin(labelled) & truth.z1.notna()]
     assert len(complete) == len(wanted) and 0 < len(marks) < truth.z1.notna().sum()
-    assert (marks[marks.Train_Val_Test == 1].Coarse_lesion_type == -1).all() and (marks[marks.Train_Val_Test > 1].Coarse_lesion_type > 0).all()
+    train = marks.Train_Val_Test == 1
+    assert (marks[train].Coarse_lesion_type == -1).all() and (marks[~train].Coarse_lesion_type > 0).all()
 
 
 def test_look_alikes_can_be_left_out():
+    never = [LABEL[o] for o in ('look-alike', 'vessel', 'bowel', 'airway')]
     for i in (1, 5, 7, 12):
         with_them, without = (phantom(0, i, look_alikes=l) for l in (True, False))
         assert (with_them.mask == without.mask).all()
-        assert not np.isin(without.organs, [LABEL[o] for o in ('look-alike', 'vessel', 'bowel', 'airway')]).any() and (with_them.organs != without.organs).any()
+        assert not np.isin(without.organs, never).any() and (with_them.organs != without.organs).any()
 
 
 def test_command_line(tmp_path):
-    done = subprocess.run(['lesionlab', 'phantom', str(tmp_path/'set'), '--volumes', '2', '--preset', 'half', '--workers', '2'], capture_output=True, text=True)
+    def run(*args): return subprocess.run(['lesionlab', 'phantom', *map(str, args)], capture_output=True, text=True)
+    done = run(tmp_path/'set', '--volumes', 2, '--preset', 'half', '--workers', 2)
     assert done.returncode == 0 and len(list((tmp_path/'set'/'Images_png').iterdir())) == 2, done.stderr[-2000:]
-    wrong = subprocess.run(['lesionlab', 'phantom', str(tmp_path/'other'), '--preset', 'huge'], capture_output=True, text=True)
+    wrong = run(tmp_path/'other', '--preset', 'huge')
     assert wrong.returncode == 2 and 'regional, half, deeplesion' in wrong.stderr and not (tmp_path/'other').exists()
 
 
@@ -107,18 +115,24 @@ def test_hu_of_real_body_liver_and_lung(real_data):
     def common(a, b, low, high):
         h = [np.histogram(v, np.arange(low, high + 10, 10))[0] / len(v) for v in (a, b)]
         return float(np.minimum(*h).sum())
-    def body(array): return np.stack([ndimage.binary_fill_holes(ndimage.binary_opening(s > -500, iterations=4)) for s in array])
+    def in_body(array):
+        opened = [ndimage.binary_opening(s > -500, iterations=4) for s in array]
+        return array[np.stack([ndimage.binary_fill_holes(s) for s in opened])]
+    def in_lung(array): return array[ndimage.gaussian_filter(array.astype(float), 1.5) < -500]
     def scan(height, shape, spacing, scanner, middle=(0, 0)):
         s = plan_study(11, 4, 'deeplesion', lesions=0)
         s.spacing, s.phase, s.whole, s.scanner = spacing, 'portal', False, scanner
-        s.axes = [m * f + (np.arange(n) + .5 - n / 2) * g for m, f, n, g in zip((height, *middle), s.patient.scale, shape, spacing)]
+        s.axes = [m * f + (np.arange(n) + .5 - n / 2) * g
+                  for m, f, n, g in zip((height, *middle), s.patient.scale, shape, spacing)]
         return make_ct(s)
-    abdomen, nodule = (read_image(real_data/'ct'/'imagesTs'/f'{n}.nii.gz').array for n in ('crlm_1004', 'lst_PartSolidLesionCropped'))
-    ours, lung = scan(-95, (41, 256, 256), (5., 1.6, 1.6), Scanner(.8, 13)), scan(80, (59, 101, 97), (1.25, .7, .7), Scanner(.4, 55, .5), (10, -100)).volume.array
-    assert common(abdomen[body(abdomen)], ours.volume.array[body(ours.volume.array)], -1024, 1500) >= .7
-    assert common(abdomen[20:26, 220:280, 120:180].ravel(), ours.volume.array[ours.organs == LABEL['liver']], -100, 300) >= .7
-    inner = [v[ndimage.gaussian_filter(v.astype(float), 1.5) < -500] for v in (nodule, lung)]
-    assert common(*inner, -1024, -200) >= .7
+    names = 'crlm_1004', 'lst_PartSolidLesionCropped'
+    abdomen, nodule = (read_image(real_data/'ct'/'imagesTs'/f'{n}.nii.gz').array for n in names)
+    ours = scan(-95, (41, 256, 256), (5., 1.6, 1.6), Scanner(.8, 13))
+    lung = scan(80, (59, 101, 97), (1.25, .7, .7), Scanner(.4, 55, .5), (10, -100))
+    array = ours.volume.array
+    assert common(in_body(abdomen), in_body(array), -1024, 1500) >= .7
+    assert common(abdomen[20:26, 220:280, 120:180].ravel(), array[ours.organs == LABEL['liver']], -100, 300) >= .7
+    assert common(in_lung(nodule), in_lung(lung.volume.array), -1024, -200) >= .7
 
 
 def test_insertion_into_a_real_ct(real_data):
