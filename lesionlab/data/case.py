@@ -126,7 +126,7 @@ def deeplesion_case(
     name:str,      # of a sub-volume, PPPPPP_SS_RR_FFF-LLL
     spacing:tuple, # (3,) z y x, mm
 )->Case:
-    "A sub-volume of DeepLesion, PNG slices or a NIfTI file; `DataError` for a bad name."
+    "A sub-volume of DeepLesion, PNG or NIfTI; `DataError` for a malformed name."
     named = re.fullmatch(r'((\d+)_\d+_\d+)_(\d+)-(\d+)', name)
     if not named:
         raise DataError(f'{root}: {name} is no name of a sub-volume, those are like 000001_01_01_103-115')

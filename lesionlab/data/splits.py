@@ -13,7 +13,7 @@ from ..annotations.table import SPLITS
 
 # %% ../../nbs/data/03_splits.ipynb #dataset21
 def _check_given(cases, fold):
-    "`DataError` unless all cases have a split, or none; a fold is only for the latter."
+    "`DataError` unless all cases have a split or none; a fold needs the latter."
     for c in cases:
         if c.split not in ('', *SPLITS):
             raise DataError(f'{c.name}: its split is {c.split!r}, but the splits are: {", ".join(SPLITS)}')
