@@ -100,5 +100,10 @@ def cut_off_centre(
 )->dict:                   # the same splits, of cuts
     "Off-centre crops of all volumes of all splits."
     counts = dict(train=train, validation=held_out, test=held_out)
-    def cuts(cases, n, free): return [part for c in cases for part in off_centre_cuts(c, *c.geometry(), n, free, seed)]
-    return {split: cuts(cases, *counts[split]) for split, cases in splits.items()}
+    def cuts(case, n, free):
+        shape, spacing = case.geometry()
+        return off_centre_cuts(case, shape, spacing, n, free, seed)
+    out = {split: [] for split in splits}
+    for split, cases in splits.items():
+        for c in cases: out[split] += cuts(c, *counts[split])
+    return out
