@@ -36,7 +36,7 @@ setup(
     package_dir={'lesionlab.notebooks': 'nbs'},  # the experiment notebooks, at the top level of nbs/
     include_package_data=False,  # what is listed here, and nothing else
     package_data={
-        'lesionlab': ['py.typed', '**/*.pyi', '**/*.html', '**/*.j2', 'weights/*'],
+        'lesionlab': ['py.typed', '**/*.pyi', '**/*.html', '**/*.j2', 'weights/*', 'experiments/*.json'],
         'lesionlab.notebooks': ['*.ipynb'],
     },
     entry_points={

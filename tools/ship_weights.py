@@ -14,9 +14,11 @@ ABOUT = dict(
     sarcoma=dict(
         trained_on='Trained on CTs of 15 patients with a soft-tissue sarcoma, 900 steps on two cores.',
         knows='Knows large soft-tissue tumours (median 77 mm); not for small lesions, not for clinical use.',
-        data='TCIA Soft-tissue-Sarcoma, CC BY 3.0, doi 10.7937/K9/TCIA.2015.7GO2GSKS, as distributed by the IBSI.'),
+        data='TCIA Soft-tissue-Sarcoma, CC BY 3.0, doi 10.7937/K9/TCIA.2015.7GO2GSKS, '
+             'as distributed by the IBSI.'),
 )
-KEPT = ('n_volumes', 'n_lesions', 'fps', 'sensitivity', 'sensitivity_iou50', 'seed', 'steps', 'versions', 'machine', 'commit')
+KEPT = ('n_volumes', 'n_lesions', 'fps', 'sensitivity', 'sensitivity_iou50', 'seed', 'steps', 'versions', 'machine',
+        'commit')
 
 
 def ship(run, name, command):
@@ -28,17 +30,29 @@ def ship(run, name, command):
     return file
 
 
+HEADER = """# Weights that ship
+
+Written by `tools/ship_weights.py`; the same stands in the metadata of each file.
+
+| name | trained on | knows | test set | sensitivity at 1 FP/volume, IoU > 0.3 | IoU > 0.5 | made by |
+|---|---|---|---|---|---|---|
+"""
+
+
+def row(name):
+    "A line of the table."
+    about = load_detector(name).about
+    m = about['measured']
+    at = m['fps'].index(1.)
+    columns = (f'`{name}`', f'{about["trained_on"]} {about["data"]}', about['knows'],
+               f'{m["n_lesions"]} lesions in {m["n_volumes"]} volumes of patients that were left out',
+               f'{m["sensitivity"][at]:.2f}', f'{m["sensitivity_iou50"][at]:.2f}', f'`{about["command"]}`')
+    return '| ' + ' | '.join(columns) + ' |\n'
+
+
 def table():
     "The README of the folder."
-    rows = ['# Weights that ship', '', 'Written by `tools/ship_weights.py`; the same stands in the metadata of each file.', '',
-            '| name | trained on | knows | test set | sensitivity at 1 FP/volume, IoU > 0.3 | IoU > 0.5 | made by |', '|---|---|---|---|---|---|---|']
-    for name in shipped_weights():
-        about = load_detector(name).about
-        m = about['measured']
-        at = m['fps'].index(1.)
-        tested = f'{m["n_lesions"]} lesions in {m["n_volumes"]} volumes of patients that were left out'
-        rows.append(f'| `{name}` | {about["trained_on"]} {about["data"]} | {about["knows"]} | {tested} | {m["sensitivity"][at]:.2f} | {m["sensitivity_iou50"][at]:.2f} | `{about["command"]}` |')
-    return '\n'.join(rows) + '\n'
+    return HEADER + ''.join(map(row, shipped_weights()))
 
 
 if __name__ == '__main__':

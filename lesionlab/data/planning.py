@@ -11,12 +11,14 @@ from ..annotations.boxes import box_size
 
 # %% ../../nbs/data/06_planning.ipynb #cuts32
 def plan_spacing(
-    cases:list,  # training cases
-    voxels=16,   # that the larger in-plane side of a median lesion shall have
-    coarsest=4., # mm
-    reach=0,     # slices that the net sees to either side (`depth_margin`); 0: any depth will do
-)->tuple:        # (3,) z y x, mm
-    "Spacing of a net's grid that suits the lesions and the data; slices are thick enough for the net to see both ends of nine in ten lesions from their middle."
+    cases:list,        # training cases, of `Case`
+    voxels:float=16,   # larger in-plane side of a median lesion on the grid
+    coarsest:float=4., # mm
+    reach:int=0,       # slices that a net sees to either side (`registry.depth_context`); 0: any depth will do
+)->tuple:              # (3,) z y x, mm
+    """Target spacing that suits the lesions and the data.
+
+    Slices are thick enough for a net to see both ends of nine in ten lesions from their middle."""
     ill = [c for c in cases if len(c.boxes)]
     spacing = np.array([c.geometry()[1] for c in ill])
     depth, *sides = np.concatenate([box_size(c.boxes).numpy() * s for c, s in zip(ill, spacing)]).T
@@ -27,11 +29,12 @@ def plan_spacing(
 # %% ../../nbs/data/06_planning.ipynb #crops14
 def plan_patch_size(
     prepared:list, # of `Prepared`, training volumes
-    largest,       # (3,) z y x, voxels; where more would be needed, this is the crop
+    largest,       # (3,) z y x, voxels; the patch where more voxels would be needed
 )->tuple:          # (3,) z y x, voxels, multiples of 1, 16, 16
-    "Twice the extent of nine in ten lesions along each axis, but no more than nineteen in twenty volumes have."
+    "Twice the 90th percentile of lesions, at most the 95th percentile of volumes."
     volume = np.percentile([p.grid for p in prepared], 95, axis=0)
-    lesion = np.percentile(np.concatenate([box_size(p.boxes).numpy() for p in prepared if len(p.boxes)]), 90, axis=0)
+    sizes = np.concatenate([box_size(p.boxes).numpy() for p in prepared if len(p.boxes)])
+    lesion = np.percentile(sizes, 90, axis=0)
     wanted, step = np.minimum(2 * lesion, volume), np.array((1, 16, 16))
     shape = np.minimum(np.maximum(np.ceil(wanted / step), 1), np.ceil(volume / step)) * step
     return tuple(int(n) for n in (shape if shape.prod() <= np.prod(largest) else largest))
@@ -45,8 +48,9 @@ def typical_size(
 
 # %% ../../nbs/data/06_planning.ipynb #rounds06
 def sample_shape(
-    volumes:dict, # name: array (D, H, W) on the net's grid
-    max_side=512, # voxels a side
-)->tuple:         # (2,) y x, multiples of 16
-    "Size of a sample: nearly all volumes' whole slices, or as much of them as is allowed."
-    return tuple(int(np.ceil(min(np.percentile([a.shape[k] for a in volumes.values()], 95), max_side) / 16) * 16) for k in (1, 2))
+    volumes:dict,     # name: array (D, H, W) on the target spacing
+    max_side:int=512, # voxels per side
+)->tuple:             # (2,) y x, multiples of 16
+    "In-plane size of a sample: the 95th percentile of the volumes, up to a limit."
+    def side(axis): return min(np.percentile([a.shape[axis] for a in volumes.values()], 95), max_side)
+    return tuple(int(np.ceil(side(axis) / 16) * 16) for axis in (1, 2))

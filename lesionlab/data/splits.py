@@ -12,30 +12,47 @@ from ..core import DataError
 from ..annotations.table import SPLITS
 
 # %% ../../nbs/data/03_splits.ipynb #dataset21
-def split_cases(
-    cases:list,
-    seed=0,
-    test=.25,         # share of the patients
-    validation=.125,  # the same
-    fold=0,           # which part of the shuffled patients is the test set, from 0
-)->dict:              # train, validation, test: lists of `Case`
-    "Patient-wise splits; over all folds each patient is tested once. `DataError` if no lesion is left to train on."
+def _check_given(cases, fold):
+    "`DataError` unless all cases have a split or none; a fold needs the latter."
     for c in cases:
-        if c.split not in ('', *SPLITS): raise DataError(f'{c.name}: its split is {c.split!r}, but the splits are: {", ".join(SPLITS)}')
-    given = [c for c in cases if c.split]
-    if given and len(given) < len(cases): raise DataError(f'{next(c.name for c in cases if not c.split)}: has no split, though other volumes have one')
+        if c.split not in ('', *SPLITS):
+            raise DataError(f'{c.name}: its split is {c.split!r}, but the splits are: {", ".join(SPLITS)}')
+    given, without = [c for c in cases if c.split], [c for c in cases if not c.split]
+    if given and without: raise DataError(f'{without[0].name}: has no split, though other volumes have one')
     if given and fold: raise DataError(f'{given[0].name}: comes with its own split, so there is no fold {fold}')
-    if not given:
-        patients = sorted({c.patient for c in cases})
-        np.random.default_rng(seed).shuffle(patients)
-        n, m = max(1, round(len(patients) * test)), max(1, round(len(patients) * validation))
-        if not 0 <= fold * n < len(patients): raise DataError(f'{len(patients)} patients in parts of {n}: there is no fold {fold}')
-        patients, n = patients[fold*n:] + patients[:fold*n], min(n, len(patients) - fold * n) # the last part may be smaller
-        part = {p: 'test' if i < n else 'validation' if i < n + m else 'train' for i, p in enumerate(patients)}
-        cases = [replace(c, split=part[c.patient]) for c in cases]
-    splits = {s: [c for c in cases if c.split == s] for s in SPLITS}
+
+def _drawn(patients, seed, test, validation, fold):
+    "A split for each patient."
+    patients = sorted(patients)
+    np.random.default_rng(seed).shuffle(patients)
+    n, m = max(1, round(len(patients) * test)), max(1, round(len(patients) * validation))
+    if not 0 <= fold * n < len(patients):
+        raise DataError(f'{len(patients)} patients in parts of {n}: there is no fold {fold}')
+    patients, n = patients[fold*n:] + patients[:fold*n], min(n, len(patients) - fold * n) # the last part may be smaller
+    return {p: 'test' if i < n else 'validation' if i < n + m else 'train' for i, p in enumerate(patients)}
+
+def _check_splits(splits):
+    "`DataError` for a patient in two splits, or training cases without a lesion."
     if not sum(len(c.boxes) for c in splits['train']): raise DataError('no volume of the training set has a lesion')
     for a, b in (('train', 'validation'), ('train', 'test'), ('validation', 'test')):
         both = {c.patient for c in splits[a]} & {c.patient for c in splits[b]}
         if both: raise DataError(f'patient {sorted(both)[0]} is in {a} and in {b}')
+
+def split_cases(
+    cases:list,             # of `Case`
+    seed:int=0,             # of the shuffle
+    test:float=.25,         # share of the patients
+    validation:float=.125,  # share of the patients
+    fold:int=0,             # which part of the shuffled patients is the test set, from 0
+)->dict:                    # train, validation, test: lists of `Case`
+    """Training, validation and test cases by patient.
+
+    Over all folds each patient is tested once. `DataError` if no training case has a lesion."""
+    _check_given(cases, fold)
+    if not any(c.split for c in cases):
+        part = _drawn({c.patient for c in cases}, seed, test, validation, fold)
+        cases = [replace(c, split=part[c.patient]) for c in cases]
+    splits = {name: [] for name in SPLITS}
+    for c in cases: splits[c.split].append(c)
+    _check_splits(splits)
     return splits

@@ -39,7 +39,8 @@ def test_good_folder_reads(folder): assert len(load(folder)[0]) == 3
 
 
 def test_truncated(folder):
-    f = folder/'p1.nii.gz'; f.write_bytes(f.read_bytes()[:5000])
+    f = folder/'p1.nii.gz'
+    f.write_bytes(f.read_bytes()[:5000])
     one_sentence(lambda: load(folder), 'p1.nii.gz', 'damaged')
 
 
@@ -50,7 +51,8 @@ def test_unreadable(folder):
 
 @pytest.mark.parametrize('ending', ['nii.gz', 'nrrd', 'mha'])
 def test_nan(tmp_path, ending):
-    a = np.zeros((3, 4, 5), np.float32); a[1, 1, 1] = np.nan
+    a = np.zeros((3, 4, 5), np.float32)
+    a[1, 1, 1] = np.nan
     sitk.WriteImage(sitk.GetImageFromArray(a), str(tmp_path/f'n.{ending}'))
     one_sentence(lambda: read_image(tmp_path/f'n.{ending}'), f'n.{ending}', '1 voxels are NaN')
 
@@ -62,7 +64,9 @@ def test_four_dimensions(folder):
 
 
 def test_box_outside(folder):
-    t = pd.read_csv(folder/'boxes.csv'); t.loc[1, 'x2'] = 300; t.to_csv(folder/'boxes.csv', index=False)
+    t = pd.read_csv(folder/'boxes.csv')
+    t.loc[1, 'x2'] = 300
+    t.to_csv(folder/'boxes.csv', index=False)
     one_sentence(lambda: load(folder), 'p1.nii.gz', 'outside the volume')
 
 
@@ -76,8 +80,10 @@ def test_empty_folder(tmp_path): one_sentence(lambda: find_cases(tmp_path), str(
 
 def test_mask_of_another_shape(tmp_path):
     p = phantom(0, 0)
-    write_image(p.volume, tmp_path/'imagesTr'/'a.nii.gz'); write_image(Volume(p.mask[:, :-1], p.volume.spacing), tmp_path/'labelsTr'/'a.nii.gz')
-    (tmp_path/'dataset.json').write_text(json.dumps(dict(training=[dict(image='./imagesTr/a.nii.gz', label='./labelsTr/a.nii.gz')])))
+    write_image(p.volume, tmp_path/'imagesTr'/'a.nii.gz')
+    write_image(Volume(p.mask[:, :-1], p.volume.spacing), tmp_path/'labelsTr'/'a.nii.gz')
+    pair = dict(image='./imagesTr/a.nii.gz', label='./labelsTr/a.nii.gz')
+    (tmp_path/'dataset.json').write_text(json.dumps(dict(training=[pair])))
     one_sentence(lambda: find_cases(tmp_path), 'labelsTr/a.nii.gz', '95')
     (tmp_path/'labelsTr'/'a.nii.gz').unlink()
     one_sentence(lambda: find_cases(tmp_path), 'labelsTr/a.nii.gz', 'no such file')

@@ -68,7 +68,7 @@ def test_phases_of_a_dynamic_ct_are_the_channels(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     m = json.loads((tmp_path/'out'/'metrics.json').read_text())
     assert m['synthetic'] and m['table_1']['paper Avg.'] == dict(vld_acs_spr=70.2) and m['table_2']['paper 0-50 mm'] == dict(vld_acs_spr=65.7)
-    assert 'faster_rcnn sees one phase of a CT, but the data has portal, arterial' in m['failed'][0]['error']
+    assert 'faster_rcnn takes one phase of a CT, but the data has portal, arterial' in m['failed'][0]['error']
     net = load_detector(next(tmp_path.rglob('weights.safetensors')))
     assert net.settings.channels == 2
 
