@@ -25,7 +25,7 @@ class _Part:
     shape:tuple       # (3,) voxels to resize them to
 
     def hu(self, array):
-        "(D', H', W') float32 HU, or (C, D', H', W') of C phases; air beyond the edge of the volume."
+        "(D', H', W') float32 HU, or (C, D', H', W') of C phases; air beyond the edge."
         if array.ndim == 4: return np.stack([self.hu(a) for a in array])
         return resize(_cut(array, self), self.shape)
 
@@ -58,7 +58,7 @@ def crop(
     size,             # (3,) voxels to take
     shape,            # (3,) voxels to resize them to
 )->tuple:             # (D', H', W') float32 HU, or (C, D', H', W'); (M, 6) boxes in it
-    "Cut out a part of a volume, with air beyond its edge, and resize it with its boxes."
+    "Cut a part out of a volume, air beyond the edge, and resize it with its boxes."
     part = _Part(np.asarray(corner, int), np.asarray(size, int), shape)
     return part.hu(array), part.boxes(boxes)
 
@@ -116,7 +116,10 @@ class Batch:
         return range(depth) if self.slices is None else self.slices[i]
 
     def split(self, n:int)->list: # of `n` batches
-        "Equal parts, which know the number of lesions of the whole; samples left over are dropped."
+        """Equal parts, which know the number of lesions of the whole.
+
+        Samples left over are dropped.
+        """
         return [self._part(i, n) for i in range(n)]
 
     def _part(self, i, n):
@@ -133,8 +136,9 @@ def collate(
     samples:list, # of `Sample`
 )->Batch:
     "A batch of samples; boxes stay a list, for each sample has its own number."
-    lists = {k: [getattr(s, k) for s in samples] for k in _PER_SAMPLE if getattr(samples[0], k) is not None}
-    return Batch(image=torch.stack([s.image for s in samples]), **lists)
+    def each(name): return [getattr(s, name) for s in samples]
+    lists = {k: each(k) for k in _PER_SAMPLE if getattr(samples[0], k) is not None}
+    return Batch(image=torch.stack(each('image')), **lists)
 
 # %% ../../nbs/data/08_crops.ipynb #crops17
 @dataclass(frozen=True)
@@ -164,7 +168,10 @@ def rotate(
     return hu, _clip(_rotated(boxes, (h, w), c, s), hu.shape[-3:])
 
 def _rotated(boxes, shape, c, s):
-    "Boxes of the ellipsoids in `boxes`, rotated about the centre of a (2,) shape by an angle with cosine c and sine s."
+    """Boxes of the ellipsoids in `boxes`, rotated about the centre of a (2,) shape.
+
+    The angle has cosine c and sine s.
+    """
     (h, w), center, half = shape, box_center(boxes), box_size(boxes) / 2
     y, x = center[:, 1] - h / 2, center[:, 2] - w / 2
     center = torch.stack([center[:, 0], c * y - s * x + h / 2, s * y + c * x + w / 2], 1)
@@ -190,15 +197,15 @@ def augment(
 
 # %% ../../nbs/data/08_crops.ipynb #crops17c
 def _crop_labels(p, part):
-    "The labels of a crop by their nearest voxels, 0 beyond the edge; None where there are none."
+    "The labels of a crop by their nearest voxels, 0 beyond the edge, or None."
     if p.labels is None: return None
     labels = np.maximum(_cut(p.labels, part), 0)
     return labels[np.ix_(*(_nearest(n, m) for n, m in zip(labels.shape, part.shape)))]
 
 def _described(p, labels, which):
-    """Labels (D, H, W) and tags (N, T) of a sample whose box i is lesion `which[i]` of the case.
+    """Labels (D, H, W) and tags (N, T) of a sample.
 
-    Both are None for a detector that learns neither.
+    Its box i is lesion `which[i]` of the case. Both are None for a detector that learns neither.
     """
     if labels is None: return None, None
     number = torch.zeros(len(p.boxes) + 1, dtype=torch.int16)
@@ -206,7 +213,7 @@ def _described(p, labels, which):
     return number[torch.from_numpy(np.ascontiguousarray(labels)).long()], p.tags[which]
 
 def _augmented_labels(rng, labels, boxes, which, how):
-    "Labels changed as the image will be, and which lesions stay inside; `rng` is left as it is."
+    "Labels changed as the image will be, and which lesions stay; `rng` keeps its state."
     def moved(*args): return augment(copy.deepcopy(rng), labels, *args)
     still = [j for j, b in zip(which, boxes) if len(moved(b[None], how)[1])]
     return moved(boxes[:0], replace(how, shift=0, scale=0, noise=0), 'nearest')[0], still
@@ -256,7 +263,7 @@ class TrainingCrops(Dataset):
 
 # %% ../../nbs/data/08_crops.ipynb #crops24
 class FixedCrops(Dataset):
-    "One unchanged crop of each prepared volume, around its centre or its first lesion."
+    "One unchanged crop per prepared volume, around its centre or its first lesion."
     def __init__(self,
         prepared:list, # of `Prepared`
         preprocessing:Preprocessing,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch, torch.nn.functional as F
 from monai.networks.nets import DynUNet
 from torch import Tensor
-from .heads import STRIDE, DirectSize, Head, HeatmapDetector, start_heat
+from .heads import STRIDE, DirectSize, Head, HeatmapDetector, start_heat, start_size
 
 # %% ../../nbs/detectors/06_centernet.ipynb #centernet08
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CenterNet3DSettings(DirectSize):
     filters:tuple = (48, 64, 128, 256) # channels of the U-Net's levels
     head:int = 128                     # channels of each head
     prior_size:tuple = (4., 16., 16.)  # z y x, voxels: size that extents start from, best the data's median
-    reach:float = 1.                   # an extent is learned where the lesion's Gaussian is at least this; 1: its centre
+    reach:float = 1.                   # an extent is learned where the lesion's Gaussian is at least this; 1: centre
 
 # %% ../../nbs/detectors/06_centernet.ipynb #centernet08b
 class CenterNet3D(HeatmapDetector):
@@ -44,8 +44,7 @@ class CenterNet3D(HeatmapDetector):
         self.extent = Head('i3d', s.head, s.head, dict(size=3, offset=3))
         self.depth_margin = 6 * 2**n - 3 # two convolutions per level, down and up, and the head's
         start_heat(self.center.outputs['heat'])
-        size = torch.tensor(s.prior_size) / torch.tensor(STRIDE)
-        with torch.no_grad(): self.extent.outputs['size'].bias.copy_(size)
+        start_size(self.extent.outputs['size'], s.prior_size)
 
     def forward(self,
         x:Tensor, # (B, C, D, H, W) in 0..1, H and W multiples of 4

@@ -7,7 +7,7 @@ __all__ = ['SAMPLING', 'CODER', 'NEAR', 'MATCHER', 'Sampling', 'FasterRCNNSettin
            'weighted_bce', 'Chosen', 'of_all']
 
 # %% ../../nbs/detectors/08_faster_rcnn.ipynb #faster03
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from monai.apps.detection.utils.ATSS_matcher import ATSSMatcher
@@ -86,12 +86,12 @@ def slice_anchors(self:FasterRCNN,
     return (middle.repeat(1, 1, 2)[:, :, None] + self.anchors).flatten(0, 2)
 
 def _by_anchor(maps):
-    "Objectness (N, H * W * A) and deltas (N, H * W * A, 4) of all slices, in the anchors' order."
+    "Objectness (N, H * W * A) and deltas (N, H * W * A, 4), in the anchors' order."
     o = maps['objectness'].permute(0, 2, 3, 4, 1).flatten(0, 1).flatten(1)
     return o, maps['deltas'].unflatten(1, (4, -1)).permute(0, 3, 4, 5, 2, 1).flatten(0, 1).flatten(1, 3)
 
 def _clip(boxes, shape):
-    "Boxes (..., 4) cut at the edge of a slice of `shape` cells, at least a voxel large."
+    "Boxes (..., 4) clipped to a slice of `shape` cells, at least a voxel large."
     h, w = shape[0] * STRIDE[1], shape[1] * STRIDE[2]
     y1, x1, y2, x2 = boxes.unbind(-1)
     y1, x1 = y1.clamp(0, h - 1), x1.clamp(0, w - 1)
@@ -124,7 +124,10 @@ def background_weights(
     sampling:str,   # one of `SAMPLING`
     overlap:Tensor, # (P,) IoU of background proposals with the lesion that they overlap most
 )->Tensor:          # (P,) weight in the loss; 0: it is not drawn
-    "How much background counts (Lesion Harvester, sec. IV-C2); `ParameterError` for another rule."
+    """How much background counts (Lesion Harvester, sec. IV-C2).
+
+    `ParameterError` names the rules.
+    """
     near = (overlap >= NEAR).to(overlap.dtype)
     if one_of('sampling', sampling, SAMPLING) == 'obhs': return near
     if sampling == 'obss': return .25 + .75 * torch.exp(-50 * torch.exp(-20 * overlap))
@@ -152,7 +155,7 @@ def weighted_bce(
 
 @patch
 def _rpn_losses(self:FasterRCNN, objectness, deltas, anchors, boxes, generator):
-    "Sums of one slice's losses of objectness and deltas, and the number of anchors in them."
+    "Sums of one slice's losses of objectness and deltas, and their number of anchors."
     n, per_cell = 4 * self.settings.samples, len(self.anchors)
     if len(boxes): match = MATCHER.compute_matches(boxes, anchors, [len(anchors) // per_cell], per_cell)[1]
     else: match = torch.full((len(anchors),), -1, device=anchors.device)
@@ -174,12 +177,12 @@ class Chosen:
     weight:Tensor  # (R,) of each box
 
 def _best_lesion(boxes, lesions):
-    "IoU of each box with the lesion that it overlaps most, and which it is; 0 and 0 without lesions."
+    "IoU of each box with the lesion that it overlaps most, and which it is."
     if len(lesions): return iou2d(boxes, lesions).max(1)
     return boxes.new_zeros(len(boxes), dtype=torch.float32), boxes.new_zeros(len(boxes), dtype=torch.long)
 
 def _choose(sampling, proposals, boxes, n, generator):
-    "Boxes to learn from, of a slice's proposals and its lesions; the lesion of each (-1: none) and its weight."
+    "Boxes of a slice to learn from, the lesion of each (-1: none) and its weight."
     here = torch.cat([boxes, proposals])
     best, of = _best_lesion(here, boxes)
     right = draw(best >= .5, n // 4, generator)
@@ -206,7 +209,7 @@ def _coded(c):
 
 def of_all(
     chosen:list, # of `Chosen`
-)->tuple:        # slice (R,), box (R, 4), lesion (R,) and weight (R,) of all boxes; (P, 4) coded, of those that are lesions
+)->tuple:        # slice (R,), box (R, 4), lesion (R,) and weight (R,) of all; (P, 4) coded, of those that are lesions
     "What was chosen on all slices."
     where = torch.cat([torch.full_like(c.lesion, c.at) for c in chosen])
     boxes, lesion = torch.cat([c.boxes for c in chosen]), torch.cat([c.lesion for c in chosen])
@@ -231,7 +234,7 @@ def loss(self:FasterRCNN,
     maps:dict,   # of `forward` or `middle`
     batch:Batch, # `progress` seeds the draws
 )->dict:         # scalars by name; `total` is their sum
-    "Losses of both stages; hard negatives are not used (Lesion Harvester, sec. IV-C1)."
+    "Losses of both stages, without hard negatives (Lesion Harvester, sec. IV-C1)."
     s, depth = self.settings, maps['deep'].shape[2]
     generator = torch.Generator().manual_seed(int((batch.progress or 0) * 1e9))
     maps = {k: v.float() for k, v in maps.items()}
@@ -255,7 +258,7 @@ def _all_slices(deep): return deep.transpose(1, 2).flatten(0, 1) # (B, C, D, H, 
 
 # %% ../../nbs/detectors/08_faster_rcnn.ipynb #faster20
 def _best_in_cells(place, n):
-    "The cells (K,) of n that have a proposal, and the last proposal (K,) of each; `place` (P,) is a proposal's cell."
+    "Cells (K,) of n with a proposal, and the last (K,) in each; `place` (P,) has the cells."
     cell = torch.full((n,), -1, device=place.device)
     cell.scatter_reduce_(0, place, torch.arange(len(place), device=place.device), 'amax')
     full = (cell >= 0).nonzero()[:, 0]
@@ -265,8 +268,8 @@ def _best_in_cells(place, n):
 @torch.no_grad()
 def refine_proposals(self:FasterRCNN,
     maps:dict, # of `forward`
-)->dict:       # maps (B, channels, D, H/4, W/4): score in 0..1, box (y1 x1 y2 x2 from the cell's middle, voxels); else 0
-    "Proposals refined by the second stage, each in its anchor's cell, only the best of a cell."
+)->dict:       # maps (B, C, D, H/4, W/4): score in 0..1, box (y1 x1 y2 x2 from the cell's middle, voxels); else 0
+    "Proposals refined by the second stage: the best one in each anchor's cell."
     deep = maps['deep'].float()
     b, _, d, h, w = deep.shape
     of, boxes, anchor = self.first_stage(maps)

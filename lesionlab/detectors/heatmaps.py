@@ -24,7 +24,10 @@ def heatmap(
     shape,        # (3,) of the feature map
     hard_negatives:Tensor|None=None, # (M, 6) boxes that are known to be no lesion
 )->Tensor:        # (D, H, W) float32; 1 at lesions' centres, -1..0 at hard negatives
-    "Centre target of VLD (sec. 2.1), hard negatives negative as in Lesion Harvester (eq. 3)."
+    """Centre target of VLD (sec. 2.1).
+
+    Hard negatives are negative, as in Lesion Harvester (eq. 3).
+    """
     target = _bumps(boxes, shape)
     if hard_negatives is None or not len(hard_negatives): return target
     negative = _bumps(hard_negatives, shape)

@@ -6,7 +6,7 @@
 __all__ = ['MULANSettings', 'MULAN', 'mask_targets']
 
 # %% ../../nbs/detectors/10_mulan.ipynb #mulan03
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -46,12 +46,13 @@ class MULAN(FasterRCNN):
     )->tuple:         # logits (R,), deltas (R, 4), logits of the tags (R, T) and refined logits (R,)
         "The second stage of some boxes, without the masks."
         pooled = roi_align(deep, of, boxes, self.settings.pool).flatten(1)
-        out, tags = self.outputs(self.dense(pooled)).float(), (self.tags(pooled) if self.tags else pooled[:, :0]).float()
+        out = self.outputs(self.dense(pooled)).float()
+        tags = (self.tags(pooled) if self.tags else pooled[:, :0]).float()
         refined = out[:, 0] + self.refined(torch.cat([out[:, :1], tags], 1).sigmoid())[:, 0]
         return out[:, 0], out[:, 1:], tags, refined
 
     def masks(self, deep:Tensor, of:Tensor, boxes:Tensor)->Tensor: # as in `branches`
-        "Logits (R, S, S) of the masks, cell by cell of each box; S is four times the settings' `pool`."
+        "Logits (R, S, S) of each box's mask; S is four times the settings' `pool`."
         return self.mask(roi_align(deep, of, boxes, 2 * self.settings.pool))[:, 0].float()
 
     def second_stage(self, deep:Tensor, of:Tensor, boxes:Tensor)->tuple: # as in `branches`
@@ -66,8 +67,9 @@ def mask_targets(
     side:int,     # cells
 )->Tensor:        # (P, side, side) 0 or 1
     "The lesions' masks inside their boxes."
-    each, scaled = torch.arange(len(boxes), device=boxes.device), STRIDE[1] * boxes # a cell is STRIDE voxels to `roi_align`
-    return (roi_align(masks[:, None].float(), each, scaled, side)[:, 0] > .5).float()
+    each = torch.arange(len(boxes), device=boxes.device)
+    held = roi_align(masks[:, None].float(), each, STRIDE[1] * boxes, side) # to which a cell is STRIDE voxels
+    return (held[:, 0] > .5).float()
 
 def _known_of(c, batch):
     "Of the boxes of one slice that are lesions: tags (P, T) and masks (P, H, W)."
@@ -81,7 +83,7 @@ def _tag_loss(logits, known):
     return weighted_bce(logits, known.nan_to_num(), sure.float()) / max(1, int(sure.sum()))
 
 def _mask_loss(logits, truth, drawn):
-    "Mean cross-entropy of the masks' cells, of lesions that have a voxel on their slice."
+    "Mean cross-entropy of the masks' cells, of lesions drawn on their slice."
     cells = int(drawn.sum()) * truth[0].numel() if len(truth) else 1
     return weighted_bce(logits, truth, drawn[:, None, None].float().expand_as(truth)) / max(1, cells)
 
@@ -91,14 +93,14 @@ def second_losses(self:MULAN,
     chosen:list, # of `faster_rcnn.Chosen`
     batch:Batch, # without labels and tags, the two branches learn nothing
 )->dict:         # scalars by name
-    "Losses of all branches: means over the boxes, over the known tags, and over the masks' cells."
+    "Losses of all branches: means over the boxes, the known tags, and the masks' cells."
     where, boxes, lesion, weight, target = of_all(chosen)
     logits, deltas, tags, refined = self.branches(deep, where, boxes)
     n, right = max(1, len(boxes)), lesion >= 0
     losses = {k: weighted_bce(v, right.float(), weight) / n for k, v in (('lesion', logits), ('refined', refined))}
     losses['box'] = F.smooth_l1_loss(deltas[right], target, reduction='sum') / n
     if batch.tags is None: return losses
-    known, masks = (torch.cat(of_each) for of_each in zip(*(_known_of(c, batch) for c in chosen)))
+    known, masks = map(torch.cat, zip(*(_known_of(c, batch) for c in chosen)))
     losses['tags'] = _tag_loss(tags[right], known)
     found = self.masks(deep, where[right], boxes[right])
     truth = mask_targets(masks, boxes[right], found.shape[-1])
@@ -123,7 +125,7 @@ def describe(self:MULAN,
 
 @patch
 def _describe_one(self:MULAN, x, box, z):
-    "Probabilities (T,) of a lesion's tags, and logits (Z, S, S) of its mask on slices z (Z,)."
+    "Probabilities (T,) of a lesion's tags, and logits (Z, S, S) of its mask on slices z."
     device, margin = self.outputs.weight.device, self.depth_margin
     a, b = max(0, int(z[0]) - margin), min(x.shape[1], int(z[-1]) + 1 + margin)
     deep = self.backbone(x[None, :, a:b].to(device))[0].transpose(0, 1)
@@ -131,7 +133,7 @@ def _describe_one(self:MULAN, x, box, z):
     return self.branches(deep, of, flat)[2].sigmoid().mean(0).cpu(), self.masks(deep, of, flat)
 
 def _draw_mask(labels, value, box, z, logits):
-    "Write a value into the labels where a lesion's mask is, box (6,) and slices z (Z,)."
+    "Write a value into the labels where a lesion's mask is, on slices z (Z,)."
     y1, x1, y2, x2 = (int(box[k].clamp(0, labels.shape[k % 3]).round()) for k in (1, 2, 4, 5))
     if min(y2 - y1, x2 - x1) < 1: return
     inside = F.interpolate(logits[:, None], (y2 - y1, x2 - x1), mode='bilinear')[:, 0].cpu() > 0

@@ -50,7 +50,10 @@ def make_detector(
     preset:str='full', # tiny, small or full
     **settings,        # to change
 )->Detector:           # it keeps in `recipe` how to build it again
-    "A detector of the registry; `ParameterError` names what exists, or a setting that does not."
+    """A detector of the registry.
+
+    `ParameterError` names the detectors and presets that exist, or a setting that does not.
+    """
     cls = detector_class(name)
     try: model = cls.build(preset, **DETECTORS[name][1] | settings)
     except TypeError as e: raise ParameterError(f'{name}: a setting does not fit ({e})') from e
@@ -67,7 +70,10 @@ def learns_masks(
 def takes_phases(
     name:str, # one of `detector_names`
 )->bool:
-    "Whether a detector takes the phases of a CT as channels; in those of slices the channels are slices."
+    """Whether a detector takes the phases of a CT as channels.
+
+    In detectors of slices the channels are slices.
+    """
     return detector_class(name).takes_phases
 
 def depth_context(
@@ -102,7 +108,8 @@ def save_detector(
     "Write weights that load by themselves."
     preprocessing = preprocessing or model.preprocessing
     extra = preprocessing if isinstance(preprocessing, dict) or preprocessing is None else asdict(preprocessing)
-    recipe = model.recipe | dict(settings=model.recipe['settings'] | asdict(model.settings)) # whole, for presets may change
+    whole = model.recipe['settings'] | asdict(model.settings) # for presets may change
+    recipe = model.recipe | dict(settings=whole)
     meta = dict(recipe=json.dumps(recipe), preprocessing=json.dumps(extra), about=json.dumps(about or {}))
     with atomic_path(path) as part:
         save_file({k: v.contiguous().cpu() for k, v in model.state_dict().items()}, part, meta)
@@ -128,7 +135,7 @@ def _preprocessing(said, path):
     return Preprocessing(**said | dict(spacing=tuple(said['spacing']), phases=phases))
 
 def _check_weights(weights, mine, path):
-    "`DataError` unless tensors of a file have the names and shapes of the model's own."
+    "`DataError` unless a file's tensors have the names and shapes of the model's own."
     if mine.keys() != weights.keys():
         lacks, extra = sorted(mine.keys() - weights.keys()), sorted(weights.keys() - mine.keys())
         raise DataError(f'{path}: lacks {lacks[:3]} and has {extra[:3]} too much')

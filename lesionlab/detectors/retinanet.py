@@ -69,7 +69,8 @@ class RetinaNet(Detector):
 
     def __init__(self, settings:RetinaNetSettings=RetinaNetSettings()):
         super().__init__(settings)
-        base = tuple(tuple(n * k for n in settings.prior_size) for k in settings.scales)
+        def scaled(k): return tuple(n * k for n in settings.prior_size)
+        base = tuple(map(scaled, settings.scales))
         self.net = Heads(3, 1, len(base), Pyramid(settings), self.divisor)
         for i, anchors in enumerate(AnchorGeneratorWithAnchorShape((1, 2), base).cell_anchors):
             self.register_buffer(f'anchors{i}', anchors.float(), persistent=False)
@@ -99,7 +100,7 @@ def _by_anchor(maps, i, k):
 
 # %% ../../nbs/detectors/09_retinanet.ipynb #retina07
 def _matched(truth, levels, k):
-    "(N,) lesion of each anchor of all levels, below 0 for background; k anchors per cell."
+    "(N,) lesion of each anchor, below 0 for background; k anchors per cell."
     anchors = torch.cat(levels)
     if not len(truth): return torch.full((len(anchors),), -1, device=anchors.device)
     return MATCHER.compute_matches(truth, anchors, [len(a) // k for a in levels], k)[1]
@@ -109,7 +110,10 @@ def loss(self:RetinaNet,
     maps:dict,   # of `forward`
     batch:Batch,
 )->dict:         # scalars by name; `total` is their sum
-    "Focal loss of all anchors and smooth L1 of the matched ones, over the number of matched anchors."
+    """Focal loss of all anchors and smooth L1 of the matched ones.
+
+    Both are divided by the number of matched anchors.
+    """
     levels, k = self.place_anchors(maps), len(self.settings.scales)
     logits, deltas = (torch.cat(v, 1) for v in zip(_by_anchor(maps, 0, k), _by_anchor(maps, 1, k)))
     anchors, focal, boxes, n = torch.cat(levels), 0., [], 0
@@ -127,7 +131,10 @@ def loss(self:RetinaNet,
 
 # %% ../../nbs/detectors/09_retinanet.ipynb #retina09
 def _likeliest(maps, i, k, anchors):
-    "Scores (B, D, H, W) and boxes (B, D, H, W, 6) of level i: of the k anchors of a cell the one with the highest score."
+    """Scores (B, D, H, W) and boxes (B, D, H, W, 6) of level i.
+
+    Of the k anchors of a cell, the one with the highest score.
+    """
     logits, deltas = _by_anchor(maps, i, k)
     best, at = logits.unflatten(1, (-1, k)).max(2)
     pick = torch.arange(best.shape[1], device=at.device) * k + at # (B, cells)
@@ -139,7 +146,7 @@ def _likeliest(maps, i, k, anchors):
 @torch.no_grad()
 def refine_proposals(self:RetinaNet,
     maps:dict, # of `forward`
-)->dict:       # maps (B, channels, D/2, H/4, W/4): score in 0..1, box (z1 y1 x1 z2 y2 x2 from the cell's middle, voxels)
+)->dict:       # maps (B, C, D/2, H/4, W/4): score in 0..1, box (z1 y1 x1 z2 y2 x2 from the cell's middle, voxels)
     "The likeliest box of each cell of the finer level."
     k, (b, _, *shape), device = len(self.settings.scales), maps['lesion0'].shape, self.anchors0.device
     middle = cell_middles(shape, self.stride, device)

@@ -30,6 +30,6 @@ def roi_align(
     return F.avg_pool2d(points.view(n, c, -1, side, side)[of, :, place], 2)
 
 def _points(first, last, size, side, dtype):
-    "(R, side) evenly spread points between two ends of boxes in voxels, in -1..1 of `size` cells."
+    "(R, side) even points between two ends in voxels, as -1..1 of `size` cells."
     at = (torch.arange(side, device=first.device, dtype=dtype) + .5) / side
     return 2 * (first[:, None] + at * (last - first)[:, None]) / (STRIDE[1] * size) - 1

@@ -16,7 +16,7 @@ def sample(
     maps:Tensor,   # (C, D, H, W)
     points:Tensor, # (..., 3) z y x, cells (corner to corner)
 )->Tensor:         # (..., C)
-    "Tri-linear values of a map at points; the outermost cells' values go on beyond the edge."
+    "Trilinear values of a map at points; beyond its edge, the values at the edge."
     size = torch.tensor(maps.shape[1:], device=points.device, dtype=points.dtype)
     grid = (2 * points / size - 1).flip(-1).reshape(1, -1, 1, 1, 3)
     values = F.grid_sample(maps[None], grid.to(maps.dtype), padding_mode='border', align_corners=False)

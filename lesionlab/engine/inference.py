@@ -21,7 +21,7 @@ from ..detectors.heads import Detector
 
 # %% ../../nbs/engine/01_inference.ipynb #inferenc05
 def _axis_windows(size, core, margin):
-    "(start, stop) of each core along an axis, and (start, stop) of what is read for it."
+    "(start, stop) of each core along an axis, and of what is read for it."
     cores = [(a, min(a + core, size)) for a in range(0, size, core)]
     return [(c, (max(c[0] - margin, 0), min(c[1] + margin, size))) for c in cores]
 
@@ -42,7 +42,7 @@ def core_size(
     plane_margin:int=64,  # voxels read beyond an in-plane window
     divisor=(1, 16, 16),  # (3,) of the detector: its deepest cells, at which windows start
 )->tuple:                 # core (3,) and margin (3,)
-    "The largest windows that fit; slices stay whole while at least a few of them fit."
+    "The largest windows that fit; slices stay whole while a few of them fit."
     (d, h, w), (step, plane, _) = shape, divisor
     if d * h * w <= max_voxels: return (d, h, w), (0, 0, 0)
     margin, least = -(-margin // step) * step, max(4, step)
@@ -53,7 +53,7 @@ def core_size(
     return (depth, side, side), (margin, plane_margin, plane_margin)
 
 def _tile(depth, margin, max_voxels, plane_margin, plane):
-    "Of windows `depth` slices deep: voxels read per voxel kept, the depth, and the side in the plane."
+    "Voxels read per voxel kept, depth and in-plane side of windows `depth` slices deep."
     side = max(int(math.sqrt(max_voxels / (depth + 2 * margin)) - 2 * plane_margin) // plane * plane, plane)
     return (depth + 2 * margin) * (side + 2 * plane_margin)**2 / (depth * side**2), depth, side
 
@@ -120,7 +120,7 @@ def _check_phases(model, volume, n):
     raise DataError(f'{volume.name}: has {n} phase{s}, but the network takes {model.settings.channels}')
 
 def _own_voxels(boxes, scores, points, shape, volume):
-    "Boxes, scores and points on a grid of (3,) `shape`, as those of the volume as read."
+    "Boxes, scores and points on a grid of (3,) `shape`, in voxels of the volume as read."
     upright = reorient_to_lps(volume)
     boxes = scale_boxes(boxes, shape, upright.shape)
     if points is not None: points = points * torch.tensor(upright.shape) / torch.tensor(shape)

@@ -52,8 +52,8 @@ PRESETS = dict(
     tiny=Run('tiny', TrainingSettings(steps=30, learning_rate=2e-3, every=10, batch_size=2), (16, 64, 64)),
     small=Run('tiny', TrainingSettings(steps=900, learning_rate=3e-3, every=100, decay_at=.65, patience=10, replicas=2),
               (16, 96, 96), 450_000),
-    full=Run('full', TrainingSettings(steps=60_000, batch_size=4, learning_rate=1e-4, every=1000, decay_at=1., workers=8),
-             (32, 256, 256), spacing=(2., .8, .8)))
+    full=Run('full', TrainingSettings(steps=60_000, batch_size=4, learning_rate=1e-4, every=1000, decay_at=1.,
+                                      workers=8), (32, 256, 256), spacing=(2., .8, .8)))
 
 def run_preset(
     preset:str,       # auto, tiny, small or full
@@ -71,7 +71,7 @@ def fit_batch(
     run:Run,
     shape, # (3,) z y x, voxels, of a training sample
 )->Run:
-    "As many crops per step as the run's number of voxels allows, at least one per replica."
+    "As many crops per step as the run's voxels allow, at least one per replica."
     s = run.settings
     if not run.voxels: return run
     each = max(1, round(run.voxels / math.prod(shape) / s.replicas))
@@ -173,7 +173,8 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, adam)
         self.replicas = replicate(self.model, 1 if gpu else settings.replicas)
         if settings.batch_size % len(self.replicas):
-            raise ParameterError(f'batch_size is {settings.batch_size}, but must be a multiple of replicas, {settings.replicas}')
+            says = f'batch_size is {settings.batch_size}, but must be a multiple of replicas, {settings.replicas}'
+            raise ParameterError(says)
         self.pool = _pool(len(self.replicas))
         self.plateau = ReduceLROnPlateau(self.optimizer, factor=.1, patience=settings.patience)
         known = {k: v for k, v in asdict(settings).items() if k != 'workers'}
@@ -185,7 +186,10 @@ class Trainer:
         return self.accelerator.unwrap_model(self.model)
 
 def _pool(n):
-    "A thread for each of n replicas, the cores shared out; None on one core, where threads only wait for each other."
+    """A thread for each of n replicas, the cores shared out.
+
+    None on one core, where threads only wait for each other.
+    """
     cores = torch.get_num_threads()
     if n == 1 or cores == 1: return None
     return ThreadPoolExecutor(n, initializer=lambda: torch.set_num_threads(max(1, cores // n)))
@@ -193,7 +197,7 @@ def _pool(n):
 # %% ../../nbs/engine/00_training.ipynb #training16b
 @patch
 def resume(self:Trainer)->Trainer:
-    "Go on from this run's checkpoint, if it has one; that of another run is put aside."
+    "Go on from this run's checkpoint, if any; that of another run is put aside."
     if not self.checkpoint.exists(): return self
     with safe_open(self.checkpoint, 'pt') as f: state = json.loads(f.metadata()['state'])
     if state['identity'] != self.identity:
@@ -245,7 +249,7 @@ def _check_finite(self:Trainer, what, value):
 
 @patch
 def _backward(self:Trainer, replica, batch):
-    "Losses of a replica's part of the batch; their gradients go into the shared parameters."
+    "Losses of a replica's part; their gradients go into the shared parameters."
     with self.accelerator.autocast(): maps = replica(batch.image)
     losses = self.net.loss(maps, batch)
     self.accelerator.backward(losses['total'])

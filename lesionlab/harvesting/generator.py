@@ -9,13 +9,12 @@ __all__ = ['fit', 'train_slices', 'propose', 'slices_as_read', 'box_slices_of', 
 import hashlib, tempfile
 from dataclasses import replace
 import numpy as np, pandas as pd, torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from ..ct.spatial import scale_boxes
 from ..annotations.boxes import box_slices, nms
 from ..annotations.table import BOX, annotation_table
-from ..data.crops import Batch
 from ..data.preprocessing import Preprocessing
 from ..detectors.heads import Detector
 from ..detectors.mscn import SliceDetector
@@ -79,8 +78,11 @@ def propose(
     shapes:dict,     # name: (3,) of the volume as read
     preprocessing:Preprocessing,
     top_k:int=100,   # 2D boxes of a slice, and proposals of a volume, at most
-)->tuple:            # table of proposals (`score` is s_g) in voxels of the volumes as read; their boxes slice by slice, `detection` being the row
-    "3D proposals of every volume (Lesion Harvester, sec. III-B)."
+)->tuple:            # tables of proposals (`score` is s_g) and of their boxes slice by slice, voxels of the volumes as read
+    """3D proposals of every volume (Lesion Harvester, sec. III-B).
+
+    The second table's `detection` is the row of the first.
+    """
     rows, parts = [], []
     model = model.fast()
     for name, array in tqdm(volumes.items(), desc='propose', leave=False):
@@ -97,7 +99,7 @@ def propose(
     return _table(rows), pd.concat(parts, ignore_index=True) if parts else empty
 
 def _slices_of_volume(slices, grid, shape):
-    "Boxes on slices of a grid of (3,) `grid`, as boxes on the slices of the volume of (3,) `shape`, clipped to it."
+    "Boxes on slices of (3,) `grid`, as boxes on slices of a volume of (3,) `shape`."
     slices[BOX] = scale_boxes(torch.tensor(slices[BOX].to_numpy(float)), grid, shape).numpy()
     slices = slices_as_read(slices)
     slices[BOX[1:3]] = slices[BOX[1:3]].clip(lower=0)
@@ -106,11 +108,11 @@ def _slices_of_volume(slices, grid, shape):
 
 # %% ../../nbs/harvesting/04_generator.ipynb #rounds09c
 def slices_as_read(
-    slices:pd.DataFrame, # `detection`, the box on a slice of the target spacing in voxels of the volume as read, `score`
+    slices:pd.DataFrame, # `detection`, the box on a slice of the target spacing, voxels of the volume as read, `score`
 )->pd.DataFrame:         # the same with one row per slice of the volume
-    """Boxes on slices of the target spacing as boxes on the volume's own, which may be thinner or thicker.
+    """Boxes on slices of the target spacing as boxes on the volume's own slices.
 
-    Where several would be on one slice, the one with the highest score stays.
+    Those may be thinner or thicker. Where several boxes would be on one slice, the one with the highest score stays.
     """
     first, last = (np.ceil(end - .5).astype(int) for end in (slices.z1, slices.z2)) # slices whose middle the row holds
     holds = last > first
@@ -134,8 +136,8 @@ def box_slices_of(
     """
     of, z = box_slices(proposals[BOX].to_numpy(float) - [0, 0, 0, 1e-6, 0, 0]) # half open
     p = proposals.iloc[of].reset_index(drop=True)
-    score = p.score if 'score' in p else 1.
-    return pd.DataFrame(dict(detection=of, z1=z.astype(float), y1=p.y1, x1=p.x1, z2=z + 1., y2=p.y2, x2=p.x2, score=score))
+    slices = dict(detection=of, z1=z.astype(float), y1=p.y1, x1=p.x1, z2=z + 1., y2=p.y2, x2=p.x2)
+    return pd.DataFrame(slices | dict(score=p.score if 'score' in p else 1.))
 
 # %% ../../nbs/harvesting/04_generator.ipynb #volgen07
 def train_volumes(
@@ -153,7 +155,7 @@ def propose_volumes(
     top_k:int=100,         # proposals of a volume at most
     score_thresh:float=.1, # proposals of a lower score are left out
     nms_thresh:float=.5,   # 3D IoU above which the lower of two is dropped
-)->tuple:                  # table of proposals (`score` is s_g) in voxels of the volumes as read; their boxes slice by slice
+)->tuple:                  # as of `propose`
     "3D proposals of every volume by a detector of volumes."
     rows = []
     for name, array in tqdm(data.arrays.items(), desc='propose', leave=False):

@@ -17,12 +17,12 @@ from .partly_labelled import PartlyLabelled
 
 # %% ../../nbs/harvesting/03_samples.ipynb #rounds06b
 def _share_of_lesions(least, lesions, others):
-    "Share of samples that show a lesion, of places with a lesion and places with hard negatives only."
+    "Share of samples that show a lesion, of places with one and places without."
     if lesions and others: return max(least, len(lesions) / (len(lesions) + len(others)))
     return float(bool(lesions))
 
 class LabelledSlices(Dataset):
-    "Seeded samples of labelled slices with their context; `DataError` without a label."
+    "Seeded samples of labelled slices in their context; `DataError` without a label."
     context = 4        # slices above and below
     lesion_share = .75 # of the samples, at least, that show a lesion; the others are slices with hard negatives only
 
@@ -69,7 +69,7 @@ class LabelledSlices(Dataset):
 
 # %% ../../nbs/harvesting/03_samples.ipynb #rounds_window
 def _window(rng, part, box, shape):
-    "A window of `shape` that holds the box, air beyond the edge; and its first voxel y x."
+    "A window of `shape` that holds the box, air beyond the edge, and its first voxel."
     corner = []
     for low, high, n, size in zip(box[:2], box[2:], part.shape[1:], shape):
         first, last = min(low, high - size), max(low, high - size)
@@ -95,7 +95,7 @@ def _zoomed(rng, part, boxes, shape):
     return part, (boxes - middle.repeat(2)) * scale + size.repeat(2) / 2
 
 def _augmented(rng, part, boxes, shape):
-    "Slices and their boxes zoomed, flipped along each axis half of the time, their HU changed."
+    "Slices and their boxes zoomed, flipped (each axis, half of the time), HU changed."
     part, boxes = _zoomed(rng, part, boxes, shape)
     for axis in range(3):
         if rng.random() < .5: continue
@@ -105,7 +105,7 @@ def _augmented(rng, part, boxes, shape):
     return part + rng.uniform(0, 10) * rng.standard_normal(part.shape, dtype=np.float32), boxes
 
 def _deep(boxes, shape, z):
-    "(N, 4) boxes as (N, 6) on slice `z`, clipped to the window, and which of them have their centre in it."
+    "(N, 4) boxes as (N, 6) on slice `z`, clipped to the window; and which are in it."
     size, center = torch.tensor(shape, dtype=torch.float32), (boxes[:, :2] + boxes[:, 2:]) / 2
     column = torch.full((len(boxes), 1), float(z))
     deep = torch.cat([column, boxes[:, :2].clamp(min=0), column + 1, torch.minimum(boxes[:, 2:], size)], 1)
@@ -113,7 +113,7 @@ def _deep(boxes, shape, z):
 
 # %% ../../nbs/harvesting/03_samples.ipynb #volgen06
 class LabelledVolumes(Dataset):
-    "Seeded crops around labels, or anywhere in a volume; `DataError` without a label."
+    "Seeded crops around labels or anywhere in a volume; `DataError` without a label."
     around = .75       # share of the samples drawn around a label
     lesion_share = .75 # of the labels that are drawn, at least, that are lesions
 
@@ -127,7 +127,8 @@ class LabelledVolumes(Dataset):
         self.data, self.shape, self.length, self.seed = data, tuple(shape), length, seed
         names = sorted(set(labels.volume))
         if not names: raise DataError('there is no label to learn from')
-        self.volumes = [(n, *(self._boxes(labels[labels.hard == hard], n) for hard in (False, True))) for n in names]
+        hard = labels.hard.astype(bool)
+        self.volumes = [(n, self._boxes(labels[~hard], n), self._boxes(labels[hard], n)) for n in names]
         self.lesions, self.hard = self._places(1), self._places(2)
         self.share = _share_of_lesions(self.lesion_share, self.lesions, self.hard)
         self.learnt = [*self.volumes, self.lesion_share] # as in `LabelledSlices`
