@@ -155,7 +155,7 @@ def weighted_bce(
 
 @patch
 def _rpn_losses(self:FasterRCNN, objectness, deltas, anchors, boxes, generator):
-    "Sums of one slice's losses of objectness and deltas, and their number of anchors."
+    "Sums of one slice's losses of objectness and deltas, and the number of anchors."
     n, per_cell = 4 * self.settings.samples, len(self.anchors)
     if len(boxes): match = MATCHER.compute_matches(boxes, anchors, [len(anchors) // per_cell], per_cell)[1]
     else: match = torch.full((len(anchors),), -1, device=anchors.device)
@@ -258,7 +258,7 @@ def _all_slices(deep): return deep.transpose(1, 2).flatten(0, 1) # (B, C, D, H, 
 
 # %% ../../nbs/detectors/08_faster_rcnn.ipynb #faster20
 def _best_in_cells(place, n):
-    "Cells (K,) of n with a proposal, and the last (K,) in each; `place` (P,) has the cells."
+    "Cells (K,) of n that are a `place` (P,), and the last place (K,) of each."
     cell = torch.full((n,), -1, device=place.device)
     cell.scatter_reduce_(0, place, torch.arange(len(place), device=place.device), 'amax')
     full = (cell >= 0).nonzero()[:, 0]

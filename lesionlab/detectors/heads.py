@@ -182,7 +182,7 @@ def read_points(
 
 # %% ../../nbs/detectors/03_heads.ipynb #vld15
 def _extent_losses(settings, maps, boxes, cells):
-    "Loss terms (N,) of the extent for one volume, boxes (N, 6) and their cells (N, 3)."
+    "Loss terms (N,) of one volume's extents, at boxes (N, 6) and cells (N, 3)."
     if settings.points == 'none':
         size, offset = _at(maps['size'], cells), _at(maps['offset'], cells)
         wrong = (offset + cells + .5 - box_center(boxes)).abs().sum(1)

@@ -125,7 +125,7 @@ def _extent(maps, boxes, reach):
     return torch.stack([((maps['size'][:, y, x].T - size).abs() * share).sum(), ((found - middle).abs() * share).sum()])
 
 def _slice_losses(settings, maps, boxes, negative):
-    "L1 of size and offset (2,) and the focal loss of one slice, sums over its lesions."
+    "L1 of size and offset (2,) and focal loss of one slice, sums over its lesions."
     heat = maps['heat']
     with torch.no_grad(): target = heatmap(boxes, heat.shape, negative)
     return _extent(maps, boxes, settings.reach), focal_loss(heat[None], target[None], 1)

@@ -72,7 +72,7 @@ def mask_targets(
     return (held[:, 0] > .5).float()
 
 def _known_of(c, batch):
-    "Of the boxes of one slice that are lesions: tags (P, T) and masks (P, H, W)."
+    "Tags (P, T) and masks (P, H, W) of the boxes of one slice that are lesions."
     here = holds_slice(batch.boxes[c.volume], c.z).nonzero()[:, 0] # as `on_slice` has them
     own = here[c.lesion[c.lesion >= 0]]
     return batch.tags[c.volume][own], batch.labels[c.volume][c.z] == own[:, None, None] + 1
@@ -93,7 +93,7 @@ def second_losses(self:MULAN,
     chosen:list, # of `faster_rcnn.Chosen`
     batch:Batch, # without labels and tags, the two branches learn nothing
 )->dict:         # scalars by name
-    "Losses of all branches: means over the boxes, the known tags, and the masks' cells."
+    "Losses of all branches: means over boxes, known tags, and cells of the masks."
     where, boxes, lesion, weight, target = of_all(chosen)
     logits, deltas, tags, refined = self.branches(deep, where, boxes)
     n, right = max(1, len(boxes)), lesion >= 0
@@ -125,7 +125,7 @@ def describe(self:MULAN,
 
 @patch
 def _describe_one(self:MULAN, x, box, z):
-    "Probabilities (T,) of a lesion's tags, and logits (Z, S, S) of its mask on slices z."
+    "Probabilities (T,) of a lesion's tags, and logits (Z, S, S) of its mask."
     device, margin = self.outputs.weight.device, self.depth_margin
     a, b = max(0, int(z[0]) - margin), min(x.shape[1], int(z[-1]) + 1 + margin)
     deep = self.backbone(x[None, :, a:b].to(device))[0].transpose(0, 1)

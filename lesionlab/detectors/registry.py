@@ -135,7 +135,7 @@ def _preprocessing(said, path):
     return Preprocessing(**said | dict(spacing=tuple(said['spacing']), phases=phases))
 
 def _check_weights(weights, mine, path):
-    "`DataError` unless a file's tensors have the names and shapes of the model's own."
+    "`DataError` unless a file's tensors have the names and shapes of the model's."
     if mine.keys() != weights.keys():
         lacks, extra = sorted(mine.keys() - weights.keys()), sorted(weights.keys() - mine.keys())
         raise DataError(f'{path}: lacks {lacks[:3]} and has {extra[:3]} too much')

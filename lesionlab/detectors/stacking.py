@@ -67,7 +67,7 @@ def link(
     boxes:np.ndarray,    # (K, 4) y1 x1 y2 x2, voxels, half open
     iou_thresh:float=.8, # a box joins the track whose predicted box it overlaps by more
 )->np.ndarray:           # (K,) number of its track
-    "Link boxes of adjoining slices by a Kalman filter (Lesion Harvester, sec. III-B2)."
+    "Link boxes on adjoining slices by a Kalman filter (Lesion Harvester, III-B2)."
     track, n = np.full(len(z), -1), 0
     if not len(z): return track
     gains, order = _gains(int(z.max() - z.min()) + 1), np.argsort(z, kind='stable')
@@ -101,10 +101,7 @@ def fuse(
     track:np.ndarray,    # (K,) of `link`
     iou_thresh:float=.8, # tracks are one if their extended ends overlap by at least this on a slice they share
 )->np.ndarray:           # (K,) number of the fused track
-    """Fuse tracks whose ends meet when each is extended by a slice.
-
-    Lesion Harvester, sec. III-B2.
-    """
+    "Fuse tracks that meet if each is extended by a slice (Lesion Harvester, III-B2)."
     if not len(z): return track
     (first_z, first), (last_z, last) = _ends(z, boxes, track)
     ahead = first_z[None, :] - last_z[:, None] # slices from the end of one to the beginning of another

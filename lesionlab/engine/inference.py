@@ -53,7 +53,7 @@ def core_size(
     return (depth, side, side), (margin, plane_margin, plane_margin)
 
 def _tile(depth, margin, max_voxels, plane_margin, plane):
-    "Voxels read per voxel kept, depth and in-plane side of windows `depth` slices deep."
+    "Voxels read per voxel kept, depth, and in-plane side of windows of a depth."
     side = max(int(math.sqrt(max_voxels / (depth + 2 * margin)) - 2 * plane_margin) // plane * plane, plane)
     return (depth + 2 * margin) * (side + 2 * plane_margin)**2 / (depth * side**2), depth, side
 
@@ -120,7 +120,7 @@ def _check_phases(model, volume, n):
     raise DataError(f'{volume.name}: has {n} phase{s}, but the network takes {model.settings.channels}')
 
 def _own_voxels(boxes, scores, points, shape, volume):
-    "Boxes, scores and points on a grid of (3,) `shape`, in voxels of the volume as read."
+    "Boxes, scores and points on a grid of (3,) `shape`, in the volume's own voxels."
     upright = reorient_to_lps(volume)
     boxes = scale_boxes(boxes, shape, upright.shape)
     if points is not None: points = points * torch.tensor(upright.shape) / torch.tensor(shape)

@@ -78,7 +78,7 @@ def propose(
     shapes:dict,     # name: (3,) of the volume as read
     preprocessing:Preprocessing,
     top_k:int=100,   # 2D boxes of a slice, and proposals of a volume, at most
-)->tuple:            # tables of proposals (`score` is s_g) and of their boxes slice by slice, voxels of the volumes as read
+)->tuple:            # tables of proposals (`score` is s_g) and of their boxes slice by slice, voxels as read
     """3D proposals of every volume (Lesion Harvester, sec. III-B).
 
     The second table's `detection` is the row of the first.

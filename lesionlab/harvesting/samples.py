@@ -69,7 +69,7 @@ class LabelledSlices(Dataset):
 
 # %% ../../nbs/harvesting/03_samples.ipynb #rounds_window
 def _window(rng, part, box, shape):
-    "A window of `shape` that holds the box, air beyond the edge, and its first voxel."
+    "A window of `shape` with the box in it, air beyond the edge; its first voxel."
     corner = []
     for low, high, n, size in zip(box[:2], box[2:], part.shape[1:], shape):
         first, last = min(low, high - size), max(low, high - size)
@@ -95,7 +95,7 @@ def _zoomed(rng, part, boxes, shape):
     return part, (boxes - middle.repeat(2)) * scale + size.repeat(2) / 2
 
 def _augmented(rng, part, boxes, shape):
-    "Slices and their boxes zoomed, flipped (each axis, half of the time), HU changed."
+    "Slices and their boxes zoomed, flipped half of the time per axis, HU changed."
     part, boxes = _zoomed(rng, part, boxes, shape)
     for axis in range(3):
         if rng.random() < .5: continue
