@@ -78,9 +78,7 @@ class FasterRCNN(SliceDetector):
 
 # %% ../../nbs/detectors/08_faster_rcnn.ipynb #faster12
 @patch
-def slice_anchors(self:FasterRCNN,
-    shape, # (2,) of the map, cells
-)->Tensor: # (H * W * A, 4) y1 x1 y2 x2, voxels
+def slice_anchors(self:FasterRCNN, shape)->Tensor: # (2,) of the map; (H * W * A, 4) y1 x1 y2 x2, voxels
     "The anchors of a slice, cell by cell."
     middle = cell_middles(shape, STRIDE[1:], self.anchors.device)
     return (middle.repeat(1, 1, 2)[:, :, None] + self.anchors).flatten(0, 2)
@@ -133,23 +131,15 @@ def background_weights(
     if sampling == 'obss': return .25 + .75 * torch.exp(-50 * torch.exp(-20 * overlap))
     return torch.ones_like(overlap) + (near if sampling == 'm_obhs' else 0)
 
-def draw(
-    wanted:Tensor, # (N,) bool, the candidates
-    n:int,         # at most
-    generator:torch.Generator, # on the CPU
-)->Tensor:         # their indices
-    "Draw some of the candidates, all with the same probability."
+def draw(wanted:Tensor, n:int, generator:torch.Generator)->Tensor: # of (N,) bool on any device, indices of n at most
+    "Draw some of the candidates by a generator on the CPU, all with the same probability."
     at = wanted.nonzero()[:, 0]
     return at[torch.randperm(len(at), generator=generator)[:n].to(at.device)]
 
 # %% ../../nbs/detectors/08_faster_rcnn.ipynb #faster17
 MATCHER = ATSSMatcher(num_candidates=4, center_in_gt=False)
 
-def weighted_bce(
-    logits:Tensor,
-    target:Tensor, # in 0..1
-    weight,        # 0 where nothing is learned
-)->Tensor:         # scalar
+def weighted_bce(logits:Tensor, target:Tensor, weight)->Tensor: # target in 0..1, weight 0 where nothing is learned
     "Sum of the weighted binary cross-entropy."
     return (F.binary_cross_entropy_with_logits(logits, target, reduction='none') * weight).sum()
 
@@ -216,12 +206,8 @@ def of_all(
     return where, boxes, lesion, torch.cat([c.weight for c in chosen]), torch.cat([_coded(c) for c in chosen])
 
 @patch
-def second_losses(self:FasterRCNN,
-    deep:Tensor, # (N, C, H, W) of all slices
-    chosen:list, # of `Chosen`
-    batch:Batch,
-)->dict:         # scalars by name
-    "Losses of the second stage, means over its boxes."
+def second_losses(self:FasterRCNN, deep:Tensor, chosen:list, batch:Batch)->dict: # deep (N, C, H, W) of all slices
+    "Losses of the second stage by name, means over its boxes."
     where, boxes, lesion, weight, target = of_all(chosen)
     logits, deltas = self.second_stage(deep, where, boxes)
     n, right = max(1, len(boxes)), lesion >= 0

@@ -145,17 +145,12 @@ class FastHead(nn.Module):
 POINTS = ('spr', 'drp', 'none')
 
 # %% ../../nbs/detectors/03_heads.ipynb #vld14
-def to_cells(
-    boxes:Tensor, # (N, 6) z1 y1 x1 z2 y2 x2, voxels
-)->Tensor:        # (N, 6) feature cells of `STRIDE`
-    "Boxes in feature cells."
+def to_cells(boxes:Tensor)->Tensor: # (N, 6) z1 y1 x1 z2 y2 x2, both
+    "Boxes in voxels as boxes in feature cells of `STRIDE`."
     return boxes / torch.tensor(STRIDE, device=boxes.device, dtype=boxes.dtype).repeat(2)
 
-def of_volume(
-    maps:dict, # (B, C, D, H, W) by name
-    i:int=0,   # volume of the batch
-)->dict:       # (C, D, H, W) by name
-    "The maps of one volume."
+def of_volume(maps:dict, i:int=0)->dict: # of (B, C, D, H, W), and of (C, D, H, W)
+    "The maps of one volume of a batch."
     return {name: m[i] for name, m in maps.items()}
 
 def _at(maps, cells):
@@ -262,9 +257,7 @@ class HeatmapDetector(Detector):
 
 class DirectSize:
     "Base of settings where the size itself is learned: what `vld_loss` reads then."
-    points = 'none'
-    warmup = 0.
-    pull = 1.
+    points, warmup, pull = 'none', 0., 1.
 
 # %% ../../nbs/detectors/03_heads.ipynb #c-heads12
 def holds_slice(

@@ -133,18 +133,13 @@ def validation_loss(
     return sum(totals) / len(totals) if totals else math.nan
 
 # %% ../../nbs/engine/00_training.ipynb #training14
-def replicate(
-    model:nn.Module,
-    n:int,
-)->list: # of `n` modules, the model itself first
+def replicate(model:nn.Module, n:int)->list: # of `n` modules, the model itself first
     "Copies of a module that share its parameters and have buffers of their own."
     shared = {id(p): p for p in model.parameters()}
     return [model] + [copy.deepcopy(model, dict(shared)) for _ in range(n - 1)]
 
 @torch.no_grad()
-def average_buffers(
-    replicas:list, # of `replicate`
-):
+def average_buffers(replicas:list): # of `replicate`
     "Give all replicas the mean of their buffers."
     for buffers in zip(*(r.buffers() for r in replicas)):
         if not buffers[0].is_floating_point(): continue
