@@ -213,7 +213,7 @@ def _described(p, labels, which):
     return number[torch.from_numpy(np.ascontiguousarray(labels)).long()], p.tags[which]
 
 def _augmented_labels(rng, labels, boxes, which, how):
-    "Labels changed as the image will be, and which lesions stay; `rng` stays as it is."
+    "Labels changed as the image will be, and which lesions stay; `rng` is unchanged."
     def moved(*args): return augment(copy.deepcopy(rng), labels, *args)
     still = [j for j, b in zip(which, boxes) if len(moved(b[None], how)[1])]
     return moved(boxes[:0], replace(how, shift=0, scale=0, noise=0), 'nearest')[0], still

@@ -19,7 +19,7 @@ from monai.networks.nets import ResNet
 from torch import Tensor, nn
 from ..annotations.boxes import nms
 from ..data.crops import Batch
-from .heads import Detector, WindowedSecondStage, cell_middles, of_volume
+from .heads import Detector, WindowedSecondStage, cell_middles, maps_of_volume
 
 # %% ../../nbs/detectors/09_retinanet.ipynb #retina05
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def decode(self:RetinaNet,
     "Lesions of one volume."
     device = self.anchors0.device
     if 'lesion0' in maps: maps = self.refine_proposals({n: v.to(device) for n, v in maps.items()})
-    score, box = (of_volume(maps)[name].float().cpu() for name in ('score', 'box'))
+    score, box = (maps_of_volume(maps)[name].float().cpu() for name in ('score', 'box'))
     scores = score[0].flatten()
     at = scores.topk(min(1000, len(scores))).indices
     at = at[scores[at] > score_thresh]
