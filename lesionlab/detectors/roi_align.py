@@ -15,17 +15,21 @@ def roi_align(
     deep:Tensor,  # (N, C, H, W) features of N slices, a cell STRIDE voxels
     of:Tensor,    # (R,) slice of each box
     boxes:Tensor, # (R, 4) y1 x1 y2 x2, voxels
-    pool=7,       # cells a side
+    pool:int=7,   # cells per side
 )->Tensor:        # (R, C, pool, pool)
     "Features of boxes, each cell the mean of 2 x 2 points (RoIAlign)."
     (n, c, h, w), side = deep.shape, 2 * pool
     if not len(boxes): return deep.new_zeros(0, c, pool, pool)
-    at = (torch.arange(side, device=deep.device, dtype=deep.dtype) + .5) / side
-    y, x = (2 * (boxes[:, k, None] + at * (boxes[:, k + 2] - boxes[:, k])[:, None]) / (STRIDE[1] * size) - 1 for k, size in ((0, h), (1, w)))
+    y, x = (_points(boxes[:, k], boxes[:, k + 2], size, side, deep.dtype) for k, size in ((0, h), (1, w)))
     order, count = of.argsort(stable=True), of.bincount(minlength=n)
     place = torch.empty_like(of) # of a box among those of its slice
     place[order] = torch.arange(len(of), device=of.device) - (count.cumsum(0) - count)[of[order]]
     grid = deep.new_zeros(n, int(count.max()), side, side, 2)
     grid[of, place] = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), -1).to(deep.dtype)
-    points = F.grid_sample(deep, grid.flatten(1, 2), padding_mode='border', align_corners=False).view(n, c, -1, side, side)
-    return F.avg_pool2d(points[of, :, place], 2)
+    points = F.grid_sample(deep, grid.flatten(1, 2), padding_mode='border', align_corners=False)
+    return F.avg_pool2d(points.view(n, c, -1, side, side)[of, :, place], 2)
+
+def _points(first, last, size, side, dtype):
+    "(R, side) even points between two ends in voxels, as -1..1 of `size` cells."
+    at = (torch.arange(side, device=first.device, dtype=dtype) + .5) / side
+    return 2 * (first[:, None] + at * (last - first)[:, None]) / (STRIDE[1] * size) - 1

@@ -12,39 +12,49 @@ from ..core import DataError
 from ..ct.spatial import scale_boxes
 from ..annotations.table import lesions_of
 from ..data.preprocessing import Preprocessing
-from ..data.crops import Augmentation, augment, crop
+from ..data.crops import Augmentation, Sample, augment, crop
 from .partly_labelled import PartlyLabelled
 
 # %% ../../nbs/harvesting/03_samples.ipynb #rounds06b
+def _share_of_lesions(least, lesions, others):
+    "Share of samples that show a lesion, of places with one and places without."
+    if lesions and others: return max(least, len(lesions) / (len(lesions) + len(others)))
+    return float(bool(lesions))
+
 class LabelledSlices(Dataset):
-    "Seeded samples of labelled slices with their context, as many as asked for."
+    "Seeded samples of labelled slices in their context; `DataError` without a label."
+    context = 4        # slices above and below
+    lesion_share = .75 # of the samples, at least, that show a lesion; the others are slices with hard negatives only
+
     def __init__(self,
-        volumes:dict,        # name: array (D, H, W) HU on the net's grid
-        shapes:dict,         # name: (3,) of the volume as read, in whose voxels the labels count
+        volumes:dict,        # name: array (D, H, W) HU on the target spacing
+        shapes:dict,         # name: (3,) of the volume as read, in whose voxels the labels are
         labels:pd.DataFrame, # the columns of `LABEL`
         preprocessing:Preprocessing,
-        context=4,           # slices above and below
-        shape=(96, 96),      # y x of a sample, voxels of the grid, multiples of 16
-        length=1000, seed=0,
-        lesion_share=.75,    # of the samples, at least, that show a lesion; the others are slices of hard negatives alone
+        shape=(96, 96),      # (2,) y x of a sample, voxels of the target spacing, multiples of 16
+        length:int=1000,     # number of samples
+        seed:int=0,
     ):
-        self.volumes, self.preprocessing, self.context, self.shape, self.length, self.seed = volumes, preprocessing, context, shape, length, seed
-        self.places = [(name, *self._on_grid(rows, name, volumes[name].shape, shapes[name])) for (name, _), rows in labels.groupby(['volume', 'z'], sort=True)]
+        self.volumes, self.preprocessing, self.shape = volumes, preprocessing, shape
+        self.length, self.seed = length, seed
+        slices = labels.groupby(['volume', 'z'], sort=True)
+        self.places = [(n, *self._resized(rows, volumes[n].shape, shapes[n])) for (n, _), rows in slices]
         if not self.places: raise DataError('there is no labelled slice to learn from')
-        self.learnt = [*self.places, lesion_share] # what makes a training from them itself
-        lesion = [not hard.all() for *_, hard in self.places]
-        self.with_lesion, self.without = ([p for p, l in zip(self.places, lesion) if l == wanted] for wanted in (True, False))
-        self.share = max(lesion_share, len(self.with_lesion) / len(self.places)) if self.with_lesion and self.without else float(bool(self.with_lesion))
+        self.learnt = [*self.places, self.lesion_share] # part of the identity of a training from them
+        self.with_lesion = [p for p in self.places if not p[-1].all()]
+        self.without = [p for p in self.places if p[-1].all()]
+        self.share = _share_of_lesions(self.lesion_share, self.with_lesion, self.without)
 
-    def _on_grid(self, rows, name, grid, shape):
-        "The slice, (N, 4) boxes and whether each is hard, on the net's grid."
+    def _resized(self, rows, grid, shape):
+        "The slice, (N, 4) boxes and whether each is hard, on the target spacing."
         fy, fx = grid[1] / shape[1], grid[2] / shape[2]
         boxes = torch.tensor(rows[['y1', 'x1', 'y2', 'x2']].to_numpy(np.float32)) * torch.tensor([fy, fx, fy, fx])
-        return min(int((rows.z.iloc[0] + .5) * grid[0] / shape[0]), grid[0] - 1), boxes, torch.tensor(rows.hard.to_numpy(bool))
+        z = min(int((rows.z.iloc[0] + .5) * grid[0] / shape[0]), grid[0] - 1)
+        return z, boxes, torch.tensor(rows.hard.to_numpy(bool))
 
-    def __len__(self): return self.length
+    def __len__(self)->int: return self.length
 
-    def __getitem__(self, i):
+    def __getitem__(self, i:int)->Sample:
         rng = np.random.default_rng([self.seed, i])
         places = self.with_lesion if rng.random() < self.share else self.without
         name, z, boxes, hard = places[rng.integers(len(places))]
@@ -52,15 +62,16 @@ class LabelledSlices(Dataset):
         part = array[np.clip(np.arange(z - n, z + n + 1), 0, len(array) - 1)].astype(np.float32)
         around = boxes[hard.logical_not() if places is self.with_lesion else hard]
         part, corner = _window(rng, part, around[rng.integers(len(around))].numpy(), self.shape)
-        part, boxes = _augmented(rng, part, boxes - torch.tensor([*corner, *corner], dtype=torch.float32), self.shape)
+        boxes = boxes - torch.tensor([*corner, *corner], dtype=torch.float32)
+        part, boxes = _augmented(rng, part, boxes, self.shape)
         deep, inside = _deep(boxes, self.shape, n)
-        return dict(image=self.preprocessing.image(part), boxes=deep[inside & ~hard], hard_negatives=deep[inside & hard])
+        return Sample(self.preprocessing.image(part), deep[inside & ~hard], deep[inside & hard])
 
 # %% ../../nbs/harvesting/03_samples.ipynb #rounds_window
 def _window(rng, part, box, shape):
-    "A window of `shape` that holds the box, air beyond the edge; and where it starts."
+    "A window of `shape` with the box in it, air beyond the edge; its first voxel."
     corner = []
-    for a, (low, high, n, size) in enumerate(zip(box[:2], box[2:], part.shape[1:], shape)):
+    for low, high, n, size in zip(box[:2], box[2:], part.shape[1:], shape):
         first, last = min(low, high - size), max(low, high - size)
         first, last = max(first, min(0, n - size)), min(last, max(0, n - size))
         corner.append(int(np.floor(rng.uniform(min(first, last), max(first, last) + 1))))
@@ -70,62 +81,84 @@ def _window(rng, part, box, shape):
     out[:, a.start-y:a.stop-y, b.start-x:b.stop-x] = part[:, a, b]
     return out, corner
 
-ZOOM, SHIFT = .15, 8 # log of the largest enlargement; voxels that the middle moves at most
+ZOOM = .15 # log of the largest enlargement
+SHIFT = 8  # voxels that the centre moves at most
 
 def _zoomed(rng, part, boxes, shape):
-    "Slices and their boxes enlarged or made smaller, and moved."
+    "Slices and their boxes enlarged or reduced, and moved."
     scale, size = float(np.exp(rng.uniform(-ZOOM, ZOOM))), torch.tensor(shape, dtype=torch.float32)
     middle = size / 2 + torch.from_numpy(rng.uniform(-SHIFT, SHIFT, 2)).float()
     y, x = ((torch.arange(n) + .5 - n / 2) / scale + m for n, m in zip(shape, middle))
     grid = torch.stack(torch.meshgrid(y / shape[0] * 2 - 1, x / shape[1] * 2 - 1, indexing='ij')[::-1], -1)
-    part = F.grid_sample(torch.from_numpy(np.ascontiguousarray(part))[None] + 1024, grid[None], align_corners=False)[0].numpy() - 1024 # air beyond the edge
+    above_air = torch.from_numpy(np.ascontiguousarray(part))[None] + 1024 # 0 beyond the edge is air
+    part = F.grid_sample(above_air, grid[None], align_corners=False)[0].numpy() - 1024
     return part, (boxes - middle.repeat(2)) * scale + size.repeat(2) / 2
 
 def _augmented(rng, part, boxes, shape):
-    "Slices and their boxes zoomed, flipped along each axis half of the time, their HU jittered."
+    "Slices and their boxes zoomed, flipped half of the time per axis, HU changed."
     part, boxes = _zoomed(rng, part, boxes, shape)
     for axis in range(3):
         if rng.random() < .5: continue
-        part = np.flip(part, axis)
-        if axis: k = axis - 1; boxes[:, [k, k + 2]] = shape[k] - boxes[:, [k + 2, k]]
-    return part * rng.uniform(.9, 1.1) + rng.uniform(-20, 20) + rng.uniform(0, 10) * rng.standard_normal(part.shape, dtype=np.float32), boxes
+        part, k = np.flip(part, axis), axis - 1
+        if axis: boxes[:, [k, k + 2]] = shape[k] - boxes[:, [k + 2, k]]
+    part = part * rng.uniform(.9, 1.1) + rng.uniform(-20, 20)
+    return part + rng.uniform(0, 10) * rng.standard_normal(part.shape, dtype=np.float32), boxes
 
 def _deep(boxes, shape, z):
-    "(N, 4) boxes as (N, 6) on slice `z`, clipped to the window; and which of them have their middle in it."
-    size, middle = torch.tensor(shape, dtype=torch.float32), (boxes[:, :2] + boxes[:, 2:]) / 2
+    "(N, 4) boxes as (N, 6) on slice `z`, clipped to the window; and which are in it."
+    size, center = torch.tensor(shape, dtype=torch.float32), (boxes[:, :2] + boxes[:, 2:]) / 2
     column = torch.full((len(boxes), 1), float(z))
-    return torch.cat([column, boxes[:, :2].clamp(min=0), column + 1, torch.minimum(boxes[:, 2:], size)], 1), ((middle >= 0) & (middle < size)).all(1)
+    deep = torch.cat([column, boxes[:, :2].clamp(min=0), column + 1, torch.minimum(boxes[:, 2:], size)], 1)
+    return deep, ((center >= 0) & (center < size)).all(1)
 
 # %% ../../nbs/harvesting/03_samples.ipynb #volgen06
 class LabelledVolumes(Dataset):
-    "Seeded crops around labels, or anywhere in a volume; lesions and hard negatives apart."
+    "Seeded crops around labels or anywhere in a volume; `DataError` without a label."
+    around = .75       # share of the samples drawn around a label
+    lesion_share = .75 # of the labels that are drawn, at least, that are lesions
+
     def __init__(self,
         data:PartlyLabelled,
-        labels:pd.DataFrame,  # table of lesions with `hard`
-        shape,                # (3,) z y x of a crop, voxels of the net's grid
-        length=1000, seed=0,
-        around=.75,           # share of the samples drawn around a label
-        lesion_share=.75,     # of the labels that are drawn, at least, that are lesions
+        labels:pd.DataFrame, # table of lesions with `hard`
+        shape,               # (3,) z y x of a crop, voxels of the target spacing
+        length:int=1000,     # number of samples
+        seed:int=0,
     ):
-        self.data, self.shape, self.length, self.seed, self.around = data, tuple(shape), length, seed, around
-        names, shapes = sorted(set(labels.volume)), data.shapes
+        self.data, self.shape, self.length, self.seed = data, tuple(shape), length, seed
+        names = sorted(set(labels.volume))
         if not names: raise DataError('there is no label to learn from')
-        self.volumes = [(n, *(scale_boxes(lesions_of(labels[labels.hard == k], n).boxes, shapes[n], data.arrays[n].shape) for k in (False, True))) for n in names]
-        self.lesions, self.hard = ([(i, k, j) for i, v in enumerate(self.volumes) for j in range(len(v[k]))] for k in (1, 2))
-        self.share = max(lesion_share, len(self.lesions) / len(self.lesions + self.hard)) if self.lesions and self.hard else float(bool(self.lesions))
-        self.learnt = [*self.volumes, lesion_share] # as in `samples.LabelledSlices`
+        hard = labels.hard.astype(bool)
+        self.volumes = [(n, self._boxes(labels[~hard], n), self._boxes(labels[hard], n)) for n in names]
+        self.lesions, self.hard = self._places(1), self._places(2)
+        self.share = _share_of_lesions(self.lesion_share, self.lesions, self.hard)
+        self.learnt = [*self.volumes, self.lesion_share] # as in `LabelledSlices`
 
-    def __len__(self): return self.length
+    def _boxes(self, labels, name):
+        "Boxes of a volume, voxels of the target spacing."
+        return scale_boxes(lesions_of(labels, name).boxes, self.data.shapes[name], self.data.arrays[name].shape)
 
-    def __getitem__(self, i):
+    def _places(self, k):
+        "Volume, kind (1 lesions, 2 hard negatives) and number of each box of a kind."
+        return [(i, k, j) for i, v in enumerate(self.volumes) for j in range(len(v[k]))]
+
+    def __len__(self)->int: return self.length
+
+    def __getitem__(self, i:int)->Sample:
         rng = np.random.default_rng([self.seed, i])
         places = self.lesions if rng.random() < self.share else self.hard
         v, k, j = places[rng.integers(len(places))]
         name, *boxes = self.volumes[v]
         array, size = self.data.arrays[name], np.array(self.shape)
-        free, middle = array.shape - size, boxes[k - 1][j].view(2, 3).mean(0).numpy() - size / 2
-        corner = middle + rng.uniform(-.25, .25, 3) * size if rng.random() < self.around else rng.uniform(np.minimum(free, 0), np.maximum(free, 0) + 1)
-        corner = np.clip(np.floor(corner), np.minimum(free, 0), np.maximum(free, 0)).astype(int)
+        corner = self._corner(rng, array.shape - size, boxes[k - 1][j], size)
         parts = [crop(array, b, corner, size, self.shape) for b in boxes]
-        out = [augment(np.random.default_rng([self.seed, i, 1]), hu, b, Augmentation()) for hu, b in parts] # both changed alike
-        return dict(image=self.data.preprocessing.image(out[0][0]), boxes=out[0][1], hard_negatives=out[1][1])
+        # both changed alike
+        out = [augment(np.random.default_rng([self.seed, i, 1]), hu, b, Augmentation()) for hu, b in parts]
+        return Sample(self.data.preprocessing.image(out[0][0]), out[0][1], out[1][1])
+
+    def _corner(self, rng, free, box, size):
+        "First voxel of a crop: near the box in the middle, or anywhere."
+        low, high = np.minimum(free, 0), np.maximum(free, 0)
+        if rng.random() < self.around:
+            corner = box.view(2, 3).mean(0).numpy() - size / 2 + rng.uniform(-.25, .25, 3) * size
+        else: corner = rng.uniform(low, high + 1)
+        return np.clip(np.floor(corner), low, high).astype(int)

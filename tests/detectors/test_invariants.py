@@ -3,6 +3,7 @@ import pytest, torch
 from hypothesis import given, settings, strategies as st
 
 from lesionlab.annotations.boxes import iou3d, nms
+from lesionlab.data.crops import Batch
 from lesionlab.detectors.heatmaps import focal_loss, heatmap
 from lesionlab.detectors.surface_points import points_loss, points_to_boxes
 from lesionlab.detectors.registry import make_detector
@@ -52,7 +53,7 @@ def test_boxes_at_scale():
 @pytest.mark.parametrize('points', ['spr', 'drp', 'none'])
 def test_lesion_free_batch_trains(points):
     model = make_detector('vld_acs_spr', 'tiny', blocks=(2, 2, 2), points=points)
-    losses = model.loss(model(torch.rand(1, 1, 4, 32, 32)), dict(boxes=[torch.zeros(0, 6)]))
+    losses = model.loss(model(torch.rand(1, 1, 4, 32, 32)), Batch([torch.zeros(0, 6)]))
     losses['total'].backward()
     assert torch.isfinite(losses['total']) and all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
@@ -66,6 +67,6 @@ def test_triplet_moves_the_points():
     "The gradient of eq. 5 reaches the coordinates of P_r: through them, the maps that predict them."
     model = make_detector('vld_acs_spr', 'tiny', blocks=(2, 2, 2), points='spr')
     maps = model(torch.rand(1, 1, 8, 32, 32))
-    model.loss(maps, dict(boxes=[torch.tensor([[2., 8, 8, 6, 24, 24]])]))['triplet'].backward()
+    model.loss(maps, Batch([torch.tensor([[2., 8, 8, 6, 24, 24]])]))['triplet'].backward()
     head = model.extent.outputs
     assert head['points'].bias.grad.abs().sum() > 0 and head['refine'].bias.grad.abs().sum() > 0

@@ -7,6 +7,7 @@ from lesionlab.ct.volume import Volume
 from lesionlab.annotations.boxes import iou3d
 from lesionlab.phantom.dataset import phantom, write_phantom
 from lesionlab.phantom.liver import write_multiphase
+from lesionlab.data.crops import Batch
 from lesionlab.data.preprocessing import Preprocessing
 from lesionlab.detectors.registry import detector_names, load_detector, make_detector, save_detector
 from lesionlab.engine.inference import predict
@@ -30,7 +31,7 @@ def test_detector_learns_one_volume_by_heart(name, part, tmp_path):
     adam, losses = torch.optim.Adam(net.parameters(), 3e-3), []
     for step in range(60):
         if step == 40: adam.param_groups[0]['lr'] /= 10
-        loss = net.loss(net(image), dict(boxes=[boxes], progress=step / 60))['total']
+        loss = net.loss(net(image), Batch([boxes], progress=step / 60))['total']
         adam.zero_grad(); loss.backward(); adam.step()
         losses.append(loss.item())
     assert losses[-1] < .5 * losses[0]
