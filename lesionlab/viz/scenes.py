@@ -96,12 +96,8 @@ def scene(
 
 # %% ../../nbs/viz/01_scenes.ipynb #viz11
 def scene_png(
-    volume:Volume,
-    truth:Lesions|None=None,    # in voxels of `volume`
-    found:Lesions|None=None,    # in voxels of `volume`, by falling score
-    mask:np.ndarray|None=None,  # (D, H, W) lesion mask: above 0 in a lesion
-    top:int|None=5,             # detections to draw, at most; None: all
-    title:str='',
+    volume:Volume, truth:Lesions|None=None, found:Lesions|None=None, # all as in `scene`
+    mask:np.ndarray|None=None, top:int|None=5, title:str='',
 )->Figure:
     "The 3D scene as a still picture."
     spacing, opacity = np.array(volume.spacing), dict(body=.08, lesion=.3)
