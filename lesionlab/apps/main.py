@@ -69,7 +69,7 @@ def predict(
     if about: print(f'weights {weights}: {about["trained_on"]} {about["knows"]}\n')
     table = predict_scans([p.expanduser() for p in scans], weights, out.expanduser(), report, top_k, score_thresh)
     columns = ['volume', 'status', 'lesions', 'best_score', 'seconds']
-    shown = table[table.status != 'passed over'][columns].astype(object)
+    shown = table.loc[table.status != 'passed over', columns].astype(object)
     print(shown.where(shown.notna(), '').to_string(index=False))
     for reason in table.reason[table.status == 'failed']: print(f'failed: {reason}', file=sys.stderr)
     n = {s: int((table.status == s).sum()) for s in ('done', 'as before', 'failed', 'passed over')}

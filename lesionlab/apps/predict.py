@@ -17,8 +17,7 @@ from ..ct.volume import Volume, to_world
 from ..ct.io import write_image
 from ..annotations.table import BOX, Lesions, annotation_table, save_table, to_rows
 from ..annotations.exchange import MM, lesion_table, to_coco, to_label_map, to_markups
-from ..data.case import Case
-from ..data.scans import PREDICTION, Scans, find_scans, is_prediction
+from ..data.scans import PREDICTION, find_scans, is_prediction
 from ..data.phases import read_case
 from ..detectors.registry import load_detector, weights_file
 from ..engine.inference import predict
@@ -131,7 +130,7 @@ class _Run:
         "Input of the detector, `Volume` or `Phases`; the volume that boxes refer to."
         phases = tuple(map(tuple, self.model.preprocessing.phases))
         image = read_case(replace(case, phases=phases))
-        return image, next(iter(image.volumes.values())) if phases else image
+        return image, image if isinstance(image, Volume) else next(iter(image.volumes.values()))
 
 def _row(case, status, reason=None):
     "A row of the summary."
@@ -201,11 +200,11 @@ def predict_scans(
     _summary(table, out)
     return table
 
-def _renamed(case:Case):
+def _renamed(case):
     "The case, renamed if its folder would have the name of a table."
     return replace(case, name=f'{case.name}_scan') if case.name in _OURS else case
 
-def _unread(found:Scans):
+def _unread(found):
     "Rows of the summary for files that can't be read or are no scans."
     bad = [dict(volume=str(name), status='failed', reason=str(e)) for name, e in found.bad.items()]
     over = [dict(volume=Path(p).name, status='passed over', reason=f'{p}: {why}') for p, why in found.over.items()]

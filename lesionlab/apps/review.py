@@ -7,12 +7,12 @@ __all__ = ['Verdicts', 'Review']
 
 # %% ../../nbs/apps/04_review.ipynb #review03
 import io
+from collections.abc import Callable
 from pathlib import Path
 import ipywidgets as w, matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from IPython.display import clear_output, display
-from fastcore.basics import patch
 from ..core import DataError, one_of
-from ..ct.volume import WINDOWS
+from ..ct.volume import WINDOWS, Volume
 from ..annotations.table import BOX, Lesions, annotation_table, lesions_of, load_table, save_table
 from ..viz import slices
 from ..viz.scenes import scene
@@ -58,63 +58,58 @@ class Verdicts:
         "Volumes that the expert declared complete: no lesion is left unlabelled."
         return set(self.table.volume[self.table.verdict == 'complete'])
 
+    def _write(self, volume, box, verdict, proposed):
+        "Add a row, in place of an earlier one on the same proposal, and save."
+        values = dict(zip(BOX, map(float, box)))
+        row = pd.DataFrame([dict(volume=volume, **values, verdict=verdict, proposed=proposed, source='expert')])
+        complete = self.table.verdict == 'complete'
+        earlier = self._given(volume, proposed) & (complete if verdict == 'complete' else ~complete)
+        kept = self.table[~earlier] if proposed or verdict == 'complete' else self.table
+        table = annotation_table(pd.concat([kept, row], ignore_index=True), 'the verdicts')
+        save_table(table, self.path)
+        self.table = table
+
+    def say(self,
+        i:int,       # row of the proposal
+        verdict:str, # accepted or rejected
+        box=None,    # (6,) z1 y1 x1 z2 y2 x2 as adjusted, voxels; the proposal's own by default
+    ):
+        """Give a verdict on a proposal, in place of an earlier one.
+
+        `ParameterError` for another verdict; `DataError` for an impossible box, and nothing is written."""
+        one_of('verdict', verdict, VERDICTS[:2])
+        if box is None: box = self.proposals[BOX].to_numpy()[i]
+        self._write(self.proposals.volume[i], box, verdict, self.names[i])
+
+    def add(self,
+        volume:str, # name
+        box,        # (6,) z1 y1 x1 z2 y2 x2, voxels
+    ):
+        "Add a lesion that was not proposed."
+        self._write(volume, box, 'accepted', '')
+
+    def finish(self,
+        volume:str, # name
+    ):
+        "Declare a volume complete: all of its lesions are labelled."
+        self._write(volume, [np.nan] * 6, 'complete', '')
+
 def _name(box):
     "Name of a proposal, from its box: it does not depend on the order of the table."
     return ' '.join(f'{v:.2f}' for v in box)
 
-# %% ../../nbs/apps/04_review.ipynb #review06
-@patch
-def _write(self:Verdicts, volume, box, verdict, proposed):
-    "Add a row, in place of an earlier one on the same proposal, and save."
-    values = dict(zip(BOX, map(float, box)))
-    row = pd.DataFrame([dict(volume=volume, **values, verdict=verdict, proposed=proposed, source='expert')])
-    complete = self.table.verdict == 'complete'
-    earlier = self._given(volume, proposed) & (complete if verdict == 'complete' else ~complete)
-    kept = self.table[~earlier] if proposed or verdict == 'complete' else self.table
-    table = annotation_table(pd.concat([kept, row], ignore_index=True), 'the verdicts')
-    save_table(table, self.path)
-    self.table = table
-
-@patch
-def say(self:Verdicts,
-    i:int,       # row of the proposal
-    verdict:str, # accepted or rejected
-    box=None,    # (6,) z1 y1 x1 z2 y2 x2 as adjusted, voxels; the proposal's own by default
-):
-    """Give a verdict on a proposal, in place of an earlier one.
-
-    `ParameterError` for another verdict; `DataError` for an impossible box, and nothing is written."""
-    one_of('verdict', verdict, VERDICTS[:2])
-    if box is None: box = self.proposals[BOX].to_numpy()[i]
-    self._write(self.proposals.volume[i], box, verdict, self.names[i])
-
-@patch
-def add(self:Verdicts,
-    volume:str, # name
-    box,        # (6,) z1 y1 x1 z2 y2 x2, voxels
-):
-    "Add a lesion that was not proposed."
-    self._write(volume, box, 'accepted', '')
-
-@patch
-def finish(self:Verdicts,
-    volume:str, # name
-):
-    "Declare a volume complete: all of its lesions are labelled."
-    self._write(volume, [np.nan] * 6, 'complete', '')
-
 # %% ../../nbs/apps/04_review.ipynb #review10
-_TEXTS = TEMPLATES.get_template('review.html.j2').module # macros `title` and `status`
+_TITLE, _STATUS = map(TEMPLATES.get_template, ('review_title.html.j2', 'review_status.html.j2'))
 _STYLES = {'Accept': 'success', 'Reject': 'danger', 'Back': '', 'Skip': '',
            'Add as new': 'info', 'Volume complete': 'warning'}
 
 class Review:
     "Widgets to review proposals; `display` it, or name it last in a cell."
     def __init__(self,
-        volumes,            # function from a name to its `Volume`, or a dict
+        volumes:dict[str, Volume]|Callable[[str], Volume], # by name
         verdicts:Verdicts,
         marks:pd.DataFrame|None=None, # table of lesions that are labelled already
-        window:str='soft tissue', # name in `volume.WINDOWS`
+        window:str='soft tissue',     # name in `volume.WINDOWS`
     ):
         self.read = volumes if callable(volumes) else volumes.__getitem__
         self.verdicts, self.marks = verdicts, marks
@@ -130,89 +125,81 @@ class Review:
 
     def _ipython_display_(self): display(self.widget)
 
+    def _layout(self):
+        "The page: planes and controls on the left, the scene on the right."
+        controls = w.HBox([w.VBox(list(self.sides.values())), w.VBox([self.window, self.said])])
+        left = w.VBox([self.planes, controls, w.HBox(list(self.buttons.values()))])
+        return w.VBox([self.title, w.HBox([left, self.space])])
+
+    def _actions(self):
+        "What each button does."
+        def verdict(word):
+            self.verdicts.say(self.i, word, self.box())
+            self._next()
+        def add():
+            self.verdicts.add(self.name, self.box())
+            self._describe()
+        def finish():
+            self.verdicts.finish(self.name)
+            self._describe()
+        return {'Accept': lambda _: verdict('accepted'),
+                'Reject': lambda _: verdict('rejected'),
+                'Back': lambda _: self.show(max(self.i - 1, 0)),
+                'Skip': lambda _: self.show(min(self.i + 1, len(self.verdicts.proposals) - 1)),
+                'Add as new': lambda _: add(),
+                'Volume complete': lambda _: finish()}
+
+    def _next(self):
+        "Show the next proposal without a verdict, if there is one."
+        left = self.verdicts.open()
+        self.show(next((i for i in left if i > self.i), left[0] if left else self.i))
+
+    def box(self)->np.ndarray: # (6,) z1 y1 x1 z2 y2 x2, voxels
+        "The box as the sliders are set."
+        low, high = zip(*(s.value for s in self.sides.values()))
+        return np.array([*low, *high])
+
+    def show(self,
+        i:int, # row of the proposal
+    ):
+        "Show a proposal."
+        self.i, self.name, box = i, self.verdicts.proposals.volume[i], self.verdicts.box(i)
+        self.volume = self.read(self.name)
+        self.known = lesions_of(self.marks, self.name) if self.marks is not None else None
+        self.quiet = True # the sliders change one by one: draw after the last
+        for k, slider in enumerate(self.sides.values()):
+            slider.min, slider.max = 0, self.volume.shape[k]
+            slider.value = (max(box[k], 0), min(box[k + 3], slider.max))
+        self.quiet = False
+        figure = scene(self.volume, self.known, _as_lesions(box))
+        with self.space:
+            clear_output(wait=True)
+            display(figure.update_layout(width=460, height=430, title=''))
+        self._draw()
+        self._describe()
+
+    def _draw(self):
+        "Draw the three planes through the middle of the box."
+        if self.quiet: return
+        box = self.box()
+        middle = (box[:3] + box[3:]) / 2
+        fig = slices.show(self.volume, self.known, _as_lesions(box), middle, str(self.window.value))
+        out = io.BytesIO()
+        fig.savefig(out, dpi=75)
+        plt.close(fig)
+        self.planes.value = out.getvalue()
+
+    def _describe(self):
+        "Write which proposal this is, and the verdicts so far."
+        v, n = self.verdicts, len(self.verdicts.proposals)
+        score, answered = v.proposals.score[self.i], n - len(v.open())
+        self.title.value = _TITLE.render(volume=self.name, number=self.i + 1, proposals=n, score=score, answered=answered)
+        drawn = (v.table.volume == self.name) & (v.table.proposed == '') & (v.table.verdict == 'accepted')
+        complete = self.name in v.complete()
+        self.said.value = _STATUS.render(verdict=v.of(self.i), drawn=int(drawn.sum()), complete=complete)
+
 def _range(axis):
     "Slider for the two ends of a box along an axis."
     return w.FloatRangeSlider(description=axis, step=.5, continuous_update=False, layout=w.Layout(width='420px'))
 
 def _as_lesions(box): return Lesions(torch.tensor(box[None], dtype=torch.float32), torch.ones(1))
-
-# %% ../../nbs/apps/04_review.ipynb #review11
-@patch
-def _layout(self:Review):
-    "The page: planes and controls on the left, the scene on the right."
-    controls = w.HBox([w.VBox(list(self.sides.values())), w.VBox([self.window, self.said])])
-    left = w.VBox([self.planes, controls, w.HBox(list(self.buttons.values()))])
-    return w.VBox([self.title, w.HBox([left, self.space])])
-
-@patch
-def _actions(self:Review):
-    "What each button does."
-    def verdict(word):
-        self.verdicts.say(self.i, word, self.box())
-        self._next()
-    def add():
-        self.verdicts.add(self.name, self.box())
-        self._describe()
-    def finish():
-        self.verdicts.finish(self.name)
-        self._describe()
-    return {'Accept': lambda _: verdict('accepted'),
-            'Reject': lambda _: verdict('rejected'),
-            'Back': lambda _: self.show(max(self.i - 1, 0)),
-            'Skip': lambda _: self.show(min(self.i + 1, len(self.verdicts.proposals) - 1)),
-            'Add as new': lambda _: add(),
-            'Volume complete': lambda _: finish()}
-
-@patch
-def _next(self:Review):
-    "Show the next proposal without a verdict, if there is one."
-    left = self.verdicts.open()
-    self.show(next((i for i in left if i > self.i), left[0] if left else self.i))
-
-@patch
-def box(self:Review)->np.ndarray: # (6,) z1 y1 x1 z2 y2 x2, voxels
-    "The box as the sliders are set."
-    low, high = zip(*(s.value for s in self.sides.values()))
-    return np.array([*low, *high])
-
-# %% ../../nbs/apps/04_review.ipynb #review12
-@patch
-def show(self:Review,
-    i:int, # row of the proposal
-):
-    "Show a proposal."
-    self.i, self.name, box = i, self.verdicts.proposals.volume[i], self.verdicts.box(i)
-    self.volume = self.read(self.name)
-    self.known = lesions_of(self.marks, self.name) if self.marks is not None else None
-    self.quiet = True # the sliders change one by one: draw after the last
-    for k, slider in enumerate(self.sides.values()):
-        slider.min, slider.max = 0, self.volume.shape[k]
-        slider.value = (max(box[k], 0), min(box[k + 3], slider.max))
-    self.quiet = False
-    figure = scene(self.volume, self.known, _as_lesions(box))
-    with self.space:
-        clear_output(wait=True)
-        display(figure.update_layout(width=460, height=430, title=''))
-    self._draw()
-    self._describe()
-
-@patch
-def _draw(self:Review):
-    "Draw the three planes through the middle of the box."
-    if self.quiet: return
-    box = self.box()
-    middle = (box[:3] + box[3:]) / 2
-    fig = slices.show(self.volume, self.known, _as_lesions(box), middle, self.window.value)
-    out = io.BytesIO()
-    fig.savefig(out, dpi=75)
-    plt.close(fig)
-    self.planes.value = out.getvalue()
-
-@patch
-def _describe(self:Review):
-    "Write which proposal this is, and the verdicts so far."
-    v, n = self.verdicts, len(self.verdicts.proposals)
-    score, answered = v.proposals.score[self.i], n - len(v.open())
-    self.title.value = str(_TEXTS.title(self.name, self.i + 1, n, score, answered))
-    drawn = (v.table.volume == self.name) & (v.table.proposed == '') & (v.table.verdict == 'accepted')
-    self.said.value = str(_TEXTS.status(v.of(self.i), int(drawn.sum()), self.name in v.complete()))

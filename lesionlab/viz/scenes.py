@@ -32,7 +32,7 @@ def _surface(
 
 def _surfaces(volume, mask, limit=48):
     "Yield name, colour, vertices and faces of the body and of the masked lesions."
-    parts = [('body', '#d9b99b', volume.array, -300, limit)]
+    parts = [('body', '#d9b99b', volume.array, -300., limit)]
     if mask is not None: parts.append(('lesion', TRUTH, (np.asarray(mask) > 0).astype(np.float32), .5, 96))
     for name, color, array, level, most in parts:
         mesh = _surface(array, level, volume.spacing, most)
@@ -83,7 +83,7 @@ def scene(
 
     Body surface; lesion surfaces and truth boxes (green), detections (blue), surface points (red)."""
     spacing, opacity = volume.spacing, dict(body=.12, lesion=.35)
-    traces = [_mesh(name, *surface, opacity[name]) for name, *surface in _surfaces(volume, mask)]
+    traces:list = [_mesh(name, color, v, f, opacity[name]) for name, color, v, f in _surfaces(volume, mask)]
     if truth: traces.append(_boxes('truth', TRUTH, truth.boxes, spacing, ['truth'] * len(truth)))
     if found:
         found = found[:top]

@@ -8,6 +8,7 @@ __all__ = ['strips', 'compare']
 # %% ../../nbs/viz/03_strips.ipynb #strips03
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from ..core import DataError
 from ..ct.volume import Volume, window_hu
 from ..annotations.table import BOX, Lesions
@@ -23,7 +24,7 @@ def _boxes(ax, boxes, z, color):
     "Draw the outlines of (N, 6) boxes that slice z crosses."
     for z1, y1, x1, z2, y2, x2 in boxes:
         if not z1 <= z + .5 < z2: continue
-        ax.add_patch(plt.Rectangle((x1 - .5, y1 - .5), x2 - x1, y2 - y1, fill=False, ec=color, lw=1.2))
+        ax.add_patch(Rectangle((x1 - .5, y1 - .5), x2 - x1, y2 - y1, fill=False, ec=color, lw=1.2))
 
 def _frame(ax, lesion, shape, margin):
     "Show a square with the lesion and `margin` voxels around it, without ticks."
