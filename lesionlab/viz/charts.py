@@ -9,102 +9,131 @@ __all__ = ['froc_figure', 'precision_figure', 'loss_figure', 'curves_png', 'Live
 import json
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, plotly.express as px, plotly.graph_objects as go
+from matplotlib.figure import Figure
 from ..core import atomic_path
 
 # %% ../../nbs/viz/02_charts.ipynb #viz17
+def _style(fig, height, top=40, left=50, **options):
+    "The look of all charts."
+    return fig.update_layout(height=height, template='simple_white', margin=dict(t=top, b=40, l=left, r=10), **options)
+
+def _band(fig, name, band, color):
+    "Shade an interval around a curve."
+    x, low, high = band
+    fig.add_scatter(x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), fill='toself', fillcolor=color,
+                    mode='none', opacity=.2, name=f'{name}, interval', showlegend=False)
+
 def froc_figure(
-    curves:dict,   # name: `metrics.Froc`
-    fp_max=8,      # right end of the axis
-    title='FROC',
-    bands=None,    # name: (false positives per volume, low, high), of `intervals.froc_band`
+    curves:dict,           # name: `metrics.Froc`
+    fp_max:float=8,        # right end of the axis
+    title:str='FROC',
+    bands:dict|None=None,  # name: (false positives per volume, low, high), of `intervals.froc_band`
 )->go.Figure:
     "Sensitivity over false positives per volume."
     fig = go.Figure()
     for k, (name, c) in enumerate(curves.items()):
         color = px.colors.qualitative.D3[k % 10]
-        if name in (bands or {}):
-            x, low, high = bands[name]
-            fig.add_scatter(x=np.concatenate([x, x[::-1]]), y=np.concatenate([high, low[::-1]]), fill='toself', fillcolor=color, mode='none', opacity=.2, name=f'{name}, interval', showlegend=False)
+        if bands and name in bands: _band(fig, name, bands[name], color)
         x = np.linspace(0, fp_max, 200)
-        fig.add_scatter(x=x, y=c.at(x), name=f'{name}, IoU {">" if c.rule == "3d" else "at least"} {c.iou_thresh:g}', mode='lines', line=dict(color=color))
+        rule = f'IoU {">" if c.rule == "3d" else "at least"} {c.iou_thresh:g}'
+        fig.add_scatter(x=x, y=c.at(x), name=f'{name}, {rule}', mode='lines', line=dict(color=color))
     per = 'marked slice' if any(c.rule == 'recist 2d' for c in curves.values()) else 'volume'
-    fig.update_layout(title=title, xaxis_title=f'false positives per {per}', yaxis_title='sensitivity', yaxis_range=[0, 1], height=380, template='simple_white', margin=dict(t=40, b=40, l=50, r=10))
-    return fig
+    return _style(fig, 380, title=title, yaxis_range=[0, 1],
+                  xaxis_title=f'false positives per {per}', yaxis_title='sensitivity')
 
 def precision_figure(
     curves:dict,   # name: table of `metrics.precision_recall`
-    title='precision and recall',
+    title:str='precision and recall',
 )->go.Figure:
-    "Precision over recall, with the points at which a threshold can be set."
+    "Precision over recall; the mouse shows the score threshold of a point."
     fig = go.Figure()
-    for name, c in curves.items(): fig.add_scatter(x=c.recall, y=c.precision, name=name, mode='lines', hovertext=[f'score {s:.3f}' for s in c.score])
+    for name, c in curves.items():
+        hover = [f'score {s:.3f}' for s in c.score]
+        fig.add_scatter(x=c.recall, y=c.precision, name=name, mode='lines', hovertext=hover)
     for p in (.8, .85, .9, .95): fig.add_hline(p, line=dict(dash='dot', width=1, color='#bbb'))
-    fig.update_layout(title=title, xaxis_title='recall', yaxis_title='precision', xaxis_range=[0, 1], yaxis_range=[0, 1.02], height=380, template='simple_white', margin=dict(t=40, b=40, l=50, r=10))
-    return fig
+    return _style(fig, 380, title=title, xaxis_range=[0, 1], yaxis_range=[0, 1.02],
+                  xaxis_title='recall', yaxis_title='precision')
 
 # %% ../../nbs/viz/02_charts.ipynb #viz17a
 def loss_figure(
-    history:list,  # of dicts, as `Trainer.train` gives it
+    history:list,  # of dicts, as `Trainer.train` returns it
 )->go.Figure:
-    "Losses over steps, training and validation, on a logarithmic axis."
+    "Training and validation losses over steps, on a logarithmic axis."
     fig, steps = go.Figure(), [h['step'] for h in history]
-    for name in [k for k in (history[0] if history else {}) if k not in ('step', 'learning_rate')]:
-        fig.add_scatter(x=steps, y=[h[name] for h in history], name=name, mode='lines+markers', line=dict(width=3 if name in ('total', 'validation') else 1))
-    fig.update_layout(xaxis_title='step', yaxis_title='loss', yaxis_type='log', height=340, template='simple_white', margin=dict(t=20, b=40, l=50, r=10))
-    return fig
+    for name in history[0] if history else ():
+        if name in ('step', 'learning_rate'): continue
+        width = 3 if name in ('total', 'validation') else 1
+        fig.add_scatter(x=steps, y=[h[name] for h in history], name=name, mode='lines+markers', line=dict(width=width))
+    return _style(fig, 340, top=20, xaxis_title='step', yaxis_title='loss', yaxis_type='log')
 
 def curves_png(
-    lines:dict,            # name: (x, y)
-    x_title, y_title, log=False,
-):                         # matplotlib figure
+    lines:dict,     # name: (x, y)
+    x_title:str,
+    y_title:str,
+    log:bool=False, # logarithmic y axis; otherwise it ends at 0 and 1
+)->Figure:
     "Curves as a still picture."
     fig, ax = plt.subplots(figsize=(4.6, 3.2), layout='constrained')
     for name, (x, y) in lines.items(): ax.plot(x, y, label=name)
-    ax.set(xlabel=x_title, ylabel=y_title, yscale='log' if log else 'linear', **({} if log else dict(ylim=(0, 1))))
-    ax.legend(fontsize=7, frameon=False); ax.grid(alpha=.3)
+    ax.set(xlabel=x_title, ylabel=y_title, yscale='log' if log else 'linear')
+    if not log: ax.set_ylim(0, 1)
+    ax.legend(fontsize=7, frameon=False)
+    ax.grid(alpha=.3)
     return fig
 
 # %% ../../nbs/viz/02_charts.ipynb #viz17b
 class LiveLoss:
-    "A loss curve in a notebook that grows while a net trains; give it to a `Trainer` as `on_log`."
+    "A loss curve, redrawn in the notebook during training: `Trainer(on_log=...)`."
     def __init__(self): self.handle = None
-    def __call__(self, history):
+
+    def __call__(self,
+        history:list, # of dicts, so far
+    ):
+        "Draw the curve, in place of the one before."
         from IPython.display import display
-        # as data, not as a figure: a figure shows itself anew each time, and an executed notebook would keep them all
+        # as data: a figure would be displayed anew each time, and an executed notebook would keep them all
         data = {'application/vnd.plotly.v1+json': json.loads(loss_figure(history).to_json())}
         if self.handle is None: self.handle = display(data, raw=True, display_id=True)
         else: self.handle.update(data, raw=True)
 
 # %% ../../nbs/viz/02_charts.ipynb #viz17d
 def bars_figure(
-    table:pd.DataFrame, # a row a group of bars, a column a colour
-    title,              # of the axis
-    mark=None,          # value at which to draw a line: a target, or 1 for "as much as the rival"
+    table:pd.DataFrame,    # a row per group of bars, a column per colour
+    title:str,             # of the axis
+    mark:float|None=None,  # value at which to draw a line, such as a target
 )->go.Figure:
-    "Grouped bars from left to right."
+    "Horizontal bars in groups."
     fig = go.Figure()
     for name, values in table.items(): fig.add_bar(y=list(table.index), x=list(values), name=str(name), orientation='h')
     if mark is not None: fig.add_vline(mark, line_dash='dot', line_color='gray')
-    fig.update_layout(xaxis_title=title, yaxis_autorange='reversed', barmode='group', height=120 + 30 * table.size, template='simple_white', margin=dict(t=20, b=40, l=160, r=10))
-    return fig
+    height = 120 + 30 * table.size
+    return _style(fig, height, top=20, left=160, xaxis_title=title, yaxis_autorange='reversed', barmode='group')
 
-def bars_png(table:pd.DataFrame, title, mark=None): # matplotlib figure
+def bars_png(
+    table:pd.DataFrame,    # as in `bars_figure`
+    title:str,             # of the axis
+    mark:float|None=None,  # value at which to draw a line
+)->Figure:
     "The same as a still picture."
     fig, ax = plt.subplots(figsize=(6, .6 + .25 * table.size), layout='constrained')
     table.plot.barh(ax=ax, width=.75, legend=len(table.columns) > 1)
     if mark is not None: ax.axvline(mark, ls=':', color='gray')
-    ax.invert_yaxis(); ax.set_xlabel(title); ax.spines[['top', 'right']].set_visible(False)
+    ax.invert_yaxis()
+    ax.set_xlabel(title)
+    ax.spines[['top', 'right']].set_visible(False)
     return fig
 
 # %% ../../nbs/viz/02_charts.ipynb #viz21
 def save_figure(
-    fig,   # plotly figure for .html, matplotlib figure for .png
-    path,  # .html or .png
-)->Path:
-    "Write a picture, whole or not at all."
+    fig,           # plotly figure for .html, matplotlib figure for .png
+    path:str|Path, # .html or .png
+)->Path:           # `path`
+    "Write a figure, whole or not at all."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as part:
         if path.suffix == '.html': fig.write_html(part, include_plotlyjs='directory')
-        else: fig.savefig(part, dpi=110); plt.close(fig) # a notebook would show it once more
+        else:
+            fig.savefig(part, dpi=110)
+            plt.close(fig) # or a notebook would show it once more
     return path

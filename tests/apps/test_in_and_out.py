@@ -59,7 +59,7 @@ def spoil(name, folder):
     if name == 'sheared':
         affine = np.diag([1.6, 1.6, 2.5, 1.]); affine[0, 2] = 1.5
         path.write_bytes(gzip.compress(nifti_bytes(CT.array.T, affine))); return 'right angles'
-    if name == 'eight_bit': path.write_bytes(gzip.compress(nifti_bytes((np.random.default_rng(0).random(CT.shape).T * 255).astype(np.uint8)))); return 'no HU'
+    if name == 'eight_bit': path.write_bytes(gzip.compress(nifti_bytes((np.random.default_rng(0).random(CT.shape).T * 255).astype(np.uint8)))); return 'not HU'
     if name == 'link': (folder/'link.nii.gz').symlink_to(folder.parent/'good.nii.gz'); return 'leads out of'
     if name == 'no_slope':
         write_dicom(CT, folder/name)
@@ -240,7 +240,7 @@ def test_leftovers_and_damage_are_done_again(tmp_path, weights):
 def test_values_without_their_offset_are_no_hu(tmp_path, weights):
     for name, off in (('u16', 1024), ('u32768', 32768)): sitk.WriteImage(sitk.GetImageFromArray((CT.array.astype(np.int32) + off + 24).astype(np.uint16)), str(tmp_path/f'{name}.nrrd'))
     table = predict_scans([tmp_path/'u16.nrrd', tmp_path/'u32768.nrrd'], weights, tmp_path.parent/'o', report=False)
-    assert table.status.tolist() == ['failed'] * 2 and table.reason.str.contains('none below 0, so they are no HU').all()
+    assert table.status.tolist() == ['failed'] * 2 and table.reason.str.contains('none below 0, so they are not HU').all()
 
 
 def test_a_bad_index_does_not_stop_its_neighbours(tmp_path, weights):
