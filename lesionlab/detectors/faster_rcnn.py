@@ -131,7 +131,7 @@ def background_weights(
     if sampling == 'obss': return .25 + .75 * torch.exp(-50 * torch.exp(-20 * overlap))
     return torch.ones_like(overlap) + (near if sampling == 'm_obhs' else 0)
 
-def draw_indices(wanted:Tensor, n:int, generator:torch.Generator)->Tensor: # of (N,) bool on any device, indices of n at most
+def draw_indices(wanted:Tensor, n:int, generator:torch.Generator)->Tensor: # of the n at most drawn from (N,) bool
     "Draw some of the candidates; the generator is on the CPU."
     at = wanted.nonzero()[:, 0]
     return at[torch.randperm(len(at), generator=generator)[:n].to(at.device)]
