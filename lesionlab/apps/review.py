@@ -29,7 +29,7 @@ class Verdicts:
         "`DataError` if there is no proposal, or if `path` is not a table of verdicts."
         self.proposals, self.path = annotation_table(proposals, 'the proposals'), Path(path)
         if not len(self.proposals): raise DataError('proposals: the table is empty')
-        self.names = [_name(box) for box in self.proposals[BOX].to_numpy()]
+        self.names = [_name(box) for box in self.proposals.loc[:, BOX].to_numpy()]
         empty = annotation_table([]).assign(verdict='', proposed='')
         self.table = load_table(self.path) if self.path.exists() else empty
         if not {'verdict', 'proposed'} <= set(self.table):
@@ -193,7 +193,8 @@ class Review:
         "Write which proposal this is, and the verdicts so far."
         v, n = self.verdicts, len(self.verdicts.proposals)
         score, answered = v.proposals.score[self.i], n - len(v.open())
-        self.title.value = _TITLE.render(volume=self.name, number=self.i + 1, proposals=n, score=score, answered=answered)
+        self.title.value = _TITLE.render(
+            volume=self.name, number=self.i + 1, proposals=n, score=score, answered=answered)
         drawn = (v.table.volume == self.name) & (v.table.proposed == '') & (v.table.verdict == 'accepted')
         complete = self.name in v.complete()
         self.said.value = _STATUS.render(verdict=v.of(self.i), drawn=int(drawn.sum()), complete=complete)
