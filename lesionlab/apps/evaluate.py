@@ -91,7 +91,7 @@ def evaluate(
     seed:int=0,
     padding:str='auto', # as in `match_files`
 )->Evaluation:
-    """FROC, AP and recall of detections against the truth, with 95% intervals over patients.
+    """FROC, AP and recall of detections, with 95% intervals over patients.
 
     `DataError` for files that can't be read or matched, `ParameterError` for impossible parameters."""
     _check(out, fps, rounds)

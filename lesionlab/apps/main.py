@@ -110,7 +110,7 @@ def evaluate(
     if out: print(f'\nwritten to {out}')
 
 class _NamesFormats(TyperCommand):
-    "A command whose help lists the formats of `annotations.io`, which is imported only for that."
+    "A command whose help names the formats, imported only for that."
     def format_help(self, ctx, formatter):
         from lesionlab.annotations.io import writers
         for p in self.params:

@@ -69,7 +69,7 @@ def _rank_both(a, b):
 def _by_rank(m): return m.detections.assign(score=-m.detections.score.rank(ascending=False))
 
 def _exchanges(a, b, fps, rounds, seed):
-    "(rounds, metrics) differences after detectors were exchanged patient by patient at random."
+    "(rounds, metrics) differences after a random exchange patient by patient."
     ranked, whose = _rank_both(a, b)
     out, rng = [], np.random.default_rng(seed)
     for _ in range(rounds):
@@ -86,7 +86,7 @@ def paired_test(
     seed:int=0,
     level:float=.95, # of the interval
 )->pd.DataFrame:     # per metric: difference (a - b), low, high, p
-    """Test whether one detector is better: difference with its interval over patients, and p.
+    """Difference of two detectors with its interval over patients, and p.
 
     The permutation test exchanges the detectors patient by patient, detections by rank among their detector's own.
     `DataError` for detectors that were matched to different truths or by different rules."""

@@ -54,7 +54,8 @@ def _marked_slice(boxes): return np.floor(boxes[:, [0, 3]].mean(1)).astype(int)
 def _hits(rule, iou_thresh, detections, lesions, slices):
     "(H,) detection and (H,) lesion of each hit."
     code = {v: i for i, v in enumerate(pd.unique(lesions.volume))}
-    there, here = (np.array([code.get(v, -1) for v in t.volume], int) for t in (detections, lesions))
+    number = lambda table: np.array([code.get(v, -1) for v in table.volume], int)
+    there, here = number(detections), number(lesions)
     mine, theirs = (t[BOX].to_numpy(float) for t in (detections, lesions))
     if rule == '3d':
         d, l = _pairs(here, there)

@@ -8,8 +8,8 @@ __all__ = ['VLD_FPS', 'FPS', 'PRECISIONS', 'METRICS', 'SIZES', 'read_curve', 'Co
            'metric_values', 'ap_of', 'in_plane_side', 'size_strata', 'stratum', 'by_stratum', 'evaluate', 'froc_table']
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati03
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import partial
 import numpy as np, pandas as pd
 from ..core import DataError
 from ..annotations.table import SPACING
@@ -17,16 +17,20 @@ from .matching import Matched, match
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #c-metrics02
 def _highest(x, y):
-    "Points of a curve from nothing on, of those above each other the last and highest."
-    x, y = np.concatenate([[0], x]), np.concatenate([[0 * y[0] if len(y) else 0.], y])
-    last = np.append(np.diff(x) > 0, True)
-    return x[last], y[last]
+    "Points of a curve from (0, 0) on, of those above each other the highest."
+    n = len(x)
+    xs, ys = np.zeros(n + 1), np.zeros(n + 1)
+    xs[1:] = x
+    ys[1:] = y
+    if n: ys[0] = 0 * ys[1] # nan if the curve is
+    last = np.append(np.flatnonzero(xs[1:] > xs[:-1]), n)
+    return xs[last], ys[last]
 
 def read_curve(
     x, y,      # (N,) points, x rising: false positives per volume and sensitivity
     at,        # (K,) where to read it
 )->np.ndarray: # (K,)
-    "Interpolate linearly between the highest points, from (0, 0) and level beyond the last."
+    "Interpolate between the highest points, from (0, 0) and level beyond the last."
     return np.interp(at, *_highest(x, y))
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #counts1
@@ -41,21 +45,15 @@ class Counts:
     false_positives:np.ndarray # (K,) detections that hit no lesion: those of FROC
     lesions:float              # weighted number
     volumes:float              # weighted number
+    recall:np.ndarray = field(init=False)        # (K,), nan without lesions
+    precision:np.ndarray = field(init=False)     # (K,)
+    fp_per_volume:np.ndarray = field(init=False) # (K,) rising
 
-    @cached_property
-    def recall(self)->np.ndarray: # (K,), nan without lesions
-        return self.found / self.lesions if self.lesions else np.full(len(self.found), np.nan)
-
-    @cached_property
-    def precision(self)->np.ndarray: # (K,)
-        return self.found / np.maximum(self.found + self.wrong, 1)
-
-    @cached_property
-    def fp_per_volume(self)->np.ndarray: # (K,) rising
-        return self.false_positives / self.volumes
-
-    @cached_property
-    def _froc(self): return _highest(self.fp_per_volume, self.recall)
+    def __post_init__(self):
+        self.recall = self.found / self.lesions if self.lesions else np.full(len(self.found), np.nan)
+        self.precision = self.found / np.maximum(self.found + self.wrong, 1)
+        self.fp_per_volume = self.false_positives / self.volumes
+        self._froc = _highest(self.fp_per_volume, self.recall)
 
     def sensitivity(self, fps)->np.ndarray: # (len(fps),)
         "Sensitivity at given false positives per volume."
@@ -65,14 +63,12 @@ class Counts:
 @dataclass
 class Ranked:
     "Matched detections as arrays, to be weighted many times."
-    found:np.ndarray          # (N,) lesions that each detection finds, by falling score
-    wrong:np.ndarray          # (N,) 1 if it finds none, else 0
-    false_positive:np.ndarray # (N,) 1 if it hits none, else 0
-    volume:np.ndarray         # (N,) index of its volume
-    last:np.ndarray           # (K,) index of the last detection of each score
-    scores:np.ndarray         # (K,) falling
-    lesions:np.ndarray        # (V,) of each volume
-    patient:np.ndarray        # (V,) index of each volume's patient
+    detections:np.ndarray # (3, N) by falling score: lesions found, 1 if it finds none, 1 if it hits none
+    volume:np.ndarray     # (N,) index of each detection's volume
+    last:np.ndarray       # (K,) index of the last detection of each score
+    scores:np.ndarray     # (K,) falling
+    lesions:np.ndarray    # (V,) of each volume
+    patient:np.ndarray    # (V,) index of each volume's patient
 
     def counts(
         self,
@@ -82,20 +78,18 @@ class Ranked:
         "Weighted counts above each score."
         if weights is None: weights = np.ones(len(self.lesions), int)
         if own is None: own = weights[self.volume]
-        running = [(n * own).cumsum()[self.last] for n in (self.found, self.wrong, self.false_positive)]
-        return Counts(*running, (self.lesions * weights).sum(), weights.sum())
+        found, wrong, false_positives = (self.detections * own).cumsum(1).take(self.last, 1)
+        return Counts(found, wrong, false_positives, (self.lesions * weights).sum(), weights.sum())
 
 def rank(matched:Matched)->Ranked:
     "Matched detections as arrays; `DataError` without a volume."
-    detections, volumes = matched.detections, matched.volumes
+    d, volumes = matched.detections, matched.volumes
     if not len(volumes): raise DataError('the truth names no volume')
-    scores = detections.score.to_numpy(float)
+    scores = d.score.to_numpy(float)
     last = np.flatnonzero(np.append(np.diff(scores) != 0, True)[:len(scores)])
-    index = pd.Series(np.arange(len(volumes)), volumes.volume)
-    return Ranked(
-        detections.found.to_numpy(), (detections.found == 0).to_numpy().astype(int),
-        detections.false_positive.to_numpy().astype(int), index.reindex(detections.volume).to_numpy(), last,
-        scores[last], volumes.lesions.to_numpy(), pd.factorize(volumes.patient)[0])
+    index = pd.Series(np.arange(len(volumes)), volumes.volume).reindex(d.volume).to_numpy()
+    return Ranked(np.array([d.found, d.found == 0, d.false_positive], int), index, last, scores[last],
+                  volumes.lesions.to_numpy(), pd.factorize(volumes.patient)[0])
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati05
 @dataclass
@@ -139,11 +133,11 @@ def froc(
 def average_precision(
     recall, precision, # (N,) by falling score
 )->float:
-    "Area under the precision that is reached at each recall or beyond (VOC, all points)."
-    recall, precision = np.concatenate([[0], recall, [1]]), np.concatenate([[0], precision, [0]])
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    step = np.flatnonzero(recall[1:] != recall[:-1])
-    return float(np.sum((recall[step + 1] - recall[step]) * envelope[step + 1]))
+    "Area under the best precision at each recall or beyond it (VOC, all points)."
+    step = np.diff(np.concatenate([[0], recall, [1]]))
+    envelope = np.maximum.accumulate(np.concatenate([precision, [0]])[::-1])[::-1]
+    rises = np.flatnonzero(step)
+    return float((step[rises] * envelope[rises]).sum())
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati11
 PRECISIONS = (.8, .85, .9, .95) # at which Lesion Harvester reports recall
@@ -155,7 +149,7 @@ def precision_recall(matched:Matched)->pd.DataFrame: # per threshold, falling: s
     return pd.DataFrame(dict(score=ranked.scores, precision=counts.precision, recall=counts.recall))
 
 def recall_at(counts:Counts, level:float)->float: # nan if no threshold reaches that precision
-    "The highest recall at which precision is at least `level` (Lesion Harvester, sec. IV-C)."
+    "Highest recall at a precision of `level` or more (Lesion Harvester, sec. IV-C)."
     best = counts.recall[counts.precision >= level].max(initial=-1)
     return np.nan if best < 0 else best
 

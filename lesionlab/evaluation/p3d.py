@@ -150,7 +150,7 @@ def _later_first(scores):
     return order[::-1]
 
 def _by_score(flat, ours):
-    "(N,) tracklets by falling score; of equal ones the later first, or in our convention by place."
+    "(N,) tracklets by falling score, equal ones as the convention has them."
     if not ours or not len(flat.scores): return _later_first(flat.scores)
     first = np.flatnonzero(np.diff(flat.track, prepend=-1))
     z = flat.box_at[:, 1]
@@ -181,7 +181,7 @@ def line_through(
     x, y,      # (N,) points, x rising
     at,        # (K,) where to read it
 )->np.ndarray: # (K,)
-    "The authors' interpolation: lines between points, and the outer ones without end."
+    "The authors' interpolation: lines between points, the outer ones extended."
     x, y, at = (np.asarray(v, float) for v in (x, y, at))
     high = np.searchsorted(x, at).clip(1, len(x) - 1)
     low = high - 1
