@@ -118,27 +118,32 @@ def evaluate(
     if done.strata is not None: print('\n' + done.strata.astype(float).round(3).to_string())
     if out: print(f'\nwritten to {out}')
 
-@app.command()
+class _NamesFormats(TyperCommand):
+    "A command whose help names the formats, imported only for that."
+    def format_help(self, ctx, formatter):
+        from lesionlab.annotations.io import writers
+        for p in self.params:
+            if p.name == 'format': p.help = p.help.format(', '.join(writers()))
+        super().format_help(ctx, formatter)
+
+@app.command(cls=_NamesFormats)
 def convert(
     source:Annotated[Path, _arg(
         "Annotations to read: the authors' .pkl, DL_info.csv, .csv, .parquet, COCO-style or MONAI .json, Slicer's "
         ".mrk.json, nnDetection's folder.")],
     target:Annotated[Path, _arg('File to write (.csv, .parquet, .json, .pkl), or a folder.')],
-    format:Annotated[str, _opt(
-        "Format to write: table, dl_info, recist, recist.annot, boxes, tracklets, coco, monai, slicer or nndetection; "
-        "by default from the target's suffix.")] = '',
+    format:Annotated[str, _opt("Format to write: {}; by default from the target's suffix.")] = '',
     images:Annotated[str, _opt('Folder of the scans, for millimetres and label maps.')] = '',
     padding:Annotated[str, _opt(
         "The 5 pixels around DeepLesion's marks: deeplesion (removed on reading, added on writing) or none "
         "(boxes stay as they are).")] = 'deeplesion',
 ):
     "Convert annotations between formats."
-    from lesionlab.annotations.io import format_of, what_is_lost
     from lesionlab.apps.convert import convert_annotations
     scans = str(Path(images).expanduser()) if images else ''
-    table = convert_annotations(source.expanduser(), target.expanduser(), format, scans, padding)
+    table, lost = convert_annotations(source.expanduser(), target.expanduser(), format, scans, padding)
     print(f'{table.z1.notna().sum()} lesions in {table.volume.nunique()} volumes written to {target}')
-    for lost in what_is_lost(table, format or format_of(target), images): print(f'note: {lost}')
+    for sentence in lost: print(f'note: {sentence}')
 
 # %% ../../nbs/apps/05_main.ipynb #main13
 @app.command()

@@ -10,7 +10,7 @@ from lesionlab.ct.io import read_image, to_sitk, write_image
 from lesionlab.ct.png16 import write_png_series
 from lesionlab.ct.dicom import read_dicom, write_dicom
 from lesionlab.annotations.table import BOX, Lesions, annotation_table, to_rows
-from lesionlab.annotations.recist import recist_axes, recist_boxes
+from lesionlab.annotations.recist import from_deeplesion, recist_axes
 from lesionlab.annotations.deeplesion import from_authors, from_dl_info, load_pickle, save_pickle
 from lesionlab.annotations.exchange import MM, boxes_to_mm, lesion_table, to_label_map, to_markups, to_monai
 from lesionlab.annotations.io import read_annotations, write_annotations
@@ -442,7 +442,9 @@ def test_real_releases_through_every_format(real_data, tmp_path):
 def test_marks_of_deeplesion_from_their_diameters(real_data):
     released = load_pickle(real_data/'deeplesion'/'RECIST-Box-Valid.pkl')
     info = from_dl_info(real_data/'deeplesion'/'DL_info_part.csv', pad=0.)
-    mine = recist_boxes(recist_axes(info.Measurement_coordinates), info.z1, 'deeplesion').numpy()
+    ends = torch.tensor(recist_axes(info.Measurement_coordinates)).reshape(-1, 4, 2)
+    xyxy = torch.cat([ends.amin(1) - 5, ends.amax(1) + 5], 1)
+    mine = from_deeplesion(xyxy, torch.tensor(info.z1.to_numpy(float)), pad=0.).numpy()
     assert np.abs(mine - info[BOX].to_numpy()).max() < .02
     theirs, known = from_authors(released, pad=0.), info.split == 'validation'
     for row, box in zip(info[known].itertuples(), mine[known]):

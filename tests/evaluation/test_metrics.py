@@ -8,10 +8,11 @@ from lesionlab.annotations.deeplesion import from_authors, from_dl_info, trackle
 from lesionlab.annotations.io import read_annotations
 from lesionlab.evaluation.matching import RULES, match
 from lesionlab.evaluation.metrics import (
-    SIZES, ap_of, by_stratum, evaluate, froc_of, precision_recall, recall_at_precision, size_strata,
+    METRICS, SIZES, ap_of, by_stratum, evaluate, froc_of, metric_names, precision_recall, recall_at_precision,
+    size_strata,
 )
 from lesionlab.evaluation.p3d import p3d_evaluate
-from lesionlab.evaluation.intervals import bootstrap, figure_names, paired_test
+from lesionlab.evaluation.intervals import bootstrap, paired_test
 
 few = settings(max_examples=80, deadline=None)
 
@@ -270,4 +271,29 @@ def test_bad_files_are_named(tmp_path, text, says):
     with pytest.raises(DataError, match=f'file.csv.*{says}'): read_annotations(tmp_path/'file.csv')
 
 
-def test_names_of_figures(): assert len(figure_names((1., 2.))) == 8 and set(RULES) == {'3d', 'p3d', 'p3d extent', 'recist 2d'} and SIZES[1:3] == (20, 50)
+def test_names_of_metrics():
+    assert len(metric_names((1., 2.))) == 8 and SIZES[1:3] == (20, 50)
+    assert set(RULES) == {'3d', 'p3d', 'p3d extent', 'recist 2d'}
+
+
+def test_a_metric_is_one_function(monkeypatch):
+    "Once registered, it is in the dictionary, the intervals and the paired test."
+    truth, a, b = _random_detectors(np.random.default_rng(0))
+    a, b = match(a, truth), match(b, truth)
+    before = bootstrap(a, rounds=50)
+    monkeypatch.setitem(METRICS, 'highest recall', lambda counts: counts.recall.max(initial=0))
+    table = bootstrap(a, rounds=50)
+    pd.testing.assert_frame_equal(table.iloc[:-1], before)
+    assert table.value['highest recall'] == evaluate(a)['highest_recall'] == precision_recall(a).recall.max()
+    assert table.low['highest recall'] <= table.value['highest recall'] <= table.high['highest recall']
+    assert paired_test(a, b, rounds=50).index[-1] == 'highest recall'
+
+
+def test_dictionary_and_intervals_are_of_one_metric():
+    "Exactly, as one function computes both; and a volume of weight 2 counts as two."
+    for seed in range(10):
+        truth, a, _ = _random_detectors(np.random.default_rng(seed))
+        m = match(a, truth)
+        value, whole = bootstrap(m, rounds=1).value, evaluate(m)
+        assert value.tolist() == [*whole['sensitivity'], whole['mean_sensitivity'], whole['ap'], *whole['recall_at_precision']]
+        assert whole['sensitivity'] == froc_of(m).at().tolist() and whole['ap'] == ap_of(m)
