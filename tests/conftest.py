@@ -1,12 +1,16 @@
 "What all tests share: the repository's root, real data where there is some, markers, and the closing line."
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 os.environ.setdefault('TQDM_DISABLE', '1')
 if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1') # a process a core
+if 'LESIONLAB_TEST_CACHE' not in os.environ: os.environ['LESIONLAB_TEST_CACHE'] = tempfile.mkdtemp()
+import phantom_cache # noqa: F401, before any test imports a phantom
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -67,4 +71,5 @@ def pytest_runtest_logreport(report):
 
 def pytest_unconfigure(config):
     if hasattr(config, 'workerinput'): return # one line in all
+    shutil.rmtree(os.environ['LESIONLAB_TEST_CACHE'], ignore_errors=True)
     print(f"{counts['passed']} passed, {counts['failed']} failed")

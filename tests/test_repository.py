@@ -38,6 +38,8 @@ def _nbdev_test(path, log):
     "Run by a process of its own, which has the library's packages imported already."
     with open(log, 'w') as f: os.dup2(f.fileno(), 1); os.dup2(f.fileno(), 2)
     os.chdir(path.parent)
+    import phantom_cache
+    phantom_cache.enabled = path.parent.name != 'phantom'
     from nbdev.test import nbdev_test
     nbdev_test(str(path))
 
@@ -46,7 +48,7 @@ def _nbdev_test(path, log):
 def fresh():
     "Fresh processes at the price of a fork."
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['nbdev.test', 'nbdev.showdoc', 'matplotlib.pyplot', 'lesionlab.experiments.detection', 'lesionlab.experiments.sweep'])
+    context.set_forkserver_preload(['phantom_cache', 'nbdev.test', 'nbdev.showdoc', 'matplotlib.pyplot', 'lesionlab.experiments.detection', 'lesionlab.experiments.sweep'])
     return context
 
 
