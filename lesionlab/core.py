@@ -45,7 +45,9 @@ def resolve(path:str|Path)->Path: # absolute
 
 def package_folder()->Path:
     "Folder of the package `lesionlab`."
-    return Path(find_spec('lesionlab').origin).parent
+    spec = find_spec('lesionlab')
+    assert spec and spec.origin # of a package that is imported
+    return Path(spec.origin).parent
 
 def checkout()->Path|None: # None if lesionlab was installed without its repository
     "Root of the clone that lesionlab is imported from."

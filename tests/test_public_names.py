@@ -1,5 +1,6 @@
 """What `import lesionlab as ll` and the command `lesionlab` give.
 The names are listed here, in lesionlab/__init__.pyi and in docs/python.md."""
+import inspect
 import json
 import re
 import shlex
@@ -34,6 +35,16 @@ def test_names_are_these_and_no_others():
 
 def test_the_guide_lists_them():
     assert re.findall(r'^\| `(\w+)` \|', (ROOT/'docs'/'python.md').read_text(), re.M) == NAMES
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_public_names_are_fully_typed(name):
+    "Every parameter and every result has a type, for editors and type checkers."
+    thing = getattr(ll, name)
+    signature = inspect.signature(thing) # of a class that of its `__init__`, without `self`
+    named = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    assert [p.name for p in named if p.annotation is p.empty] == []
+    assert inspect.isclass(thing) or signature.return_annotation is not signature.empty
 
 
 def test_a_name_is_the_same_however_it_is_loaded():

@@ -9,6 +9,7 @@ __all__ = ['DL_COLUMNS', 'load_pickle', 'from_authors', 'tracklet_slices', 'to_a
 # %% ../../nbs/annotations/03_deeplesion.ipynb #formats03
 import pickle, re
 from pathlib import Path
+from typing import Literal
 import numpy as np, pandas as pd, torch
 from ..core import DataError, atomic_path, one_of
 from .boxes import box_slices
@@ -24,7 +25,8 @@ DL_COLUMNS = [ # of DeepLesion's DL_info.csv
 # %% ../../nbs/annotations/03_deeplesion.ipynb #formats06
 class _Plain:
     "A data type of plain numbers or text, as a pickle builds it."
-    def __init__(self, code, *_): self.code, self.order = str(code), '='
+    order:Literal['<', '>', '|', '='] = '='
+    def __init__(self, code, *_): self.code = str(code)
     def __setstate__(self, state):
         fields = any(s is not None for s in state[2:5])
         if len(state) < 5 or state[1] not in ('<', '>', '|', '=') or fields:

@@ -7,7 +7,7 @@ __all__ = ['FORMATS', 'Format', 'register', 'writers', 'lacks_columns', 'read_an
            'write_annotations', 'what_is_lost']
 
 # %% ../../nbs/annotations/05_io.ipynb #files03
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -187,7 +187,9 @@ _OPEN = {'.csv': _columns, '.json': load_json, '.pkl': load_pickle} # what `Form
 
 def _read_authors(path, content, pad, **_): return from_authors(content, str(path), pad)
 
-_AUTHORS = dict(suffixes=('.pkl',), read=_read_authors, slices=tracklet_slices) # a file itself tells its structure
+def _authors(name, **options):
+    "A format of the authors' files, which all are read alike."
+    return Format(name, ('.pkl',), _read_authors, slices=tracklet_slices, **options)
 
 register(
     Format('dl_info', ('.csv',), prefix='DL_info', lacks=lacks_columns(['Key_slice_index'], 'DL_info.csv'),
@@ -198,13 +200,12 @@ register(
     Format('prediction', ('.csv',), lacks=_lacks_prediction, read=_read_prediction),
     Format('mm', ('.csv',), lacks=lacks_columns(MM, 'one in mm'), read=_read_mm),
     Format('luna16', ('.csv',), lacks=lacks_columns(['seriesuid', *_LUNA], 'LUNA16\'s'), read=_read_luna),
-    Format('boxes', **_AUTHORS, write=partial(_write_authors, kind='boxes'), loses=(_loses_scores, _loses_columns)),
-    Format('recist', **_AUTHORS, write=partial(_write_authors, kind='recist'),
-           loses=(_loses_depth, _loses_scores, _loses_columns)),
-    Format('recist.annot', **_AUTHORS, write=partial(_write_authors, kind='recist', annot=True),
-           loses=(_loses_depth, _loses_scores, _loses_columns)),
-    Format('tracklets', **_AUTHORS, write=partial(_write_authors, kind='tracklets'),
-           loses=(_loses_slices, _loses_columns)),
+    _authors('boxes', write=partial(_write_authors, kind='boxes'), loses=(_loses_scores, _loses_columns)),
+    _authors('recist', write=partial(_write_authors, kind='recist'),
+             loses=(_loses_depth, _loses_scores, _loses_columns)),
+    _authors('recist.annot', write=partial(_write_authors, kind='recist', annot=True),
+             loses=(_loses_depth, _loses_scores, _loses_columns)),
+    _authors('tracklets', write=partial(_write_authors, kind='tracklets'), loses=(_loses_slices, _loses_columns)),
     Format('coco', ('.json',), lacks=_lacks_key('images', 'COCO style has `images`'),
            read=lambda path, content, **_: from_coco(content, str(path)),
            write=lambda table, path, geometry, **_: save_json(to_coco(table, geometry), path)),
@@ -220,10 +221,10 @@ register(
 
 # %% ../../nbs/annotations/05_io.ipynb #io-use1
 def read_annotations(
-    path:str|Path, # any file or folder of the table above
-    geometry={},   # name: `Volume`, for formats in millimetres
-    pad:float=5.,  # pixels to take off around DeepLesion's marks; 0 keeps the padding
-)->pd.DataFrame:   # table of lesions
+    path:str|Path,       # any file or folder of the table above
+    geometry:Mapping={}, # name: `Volume`, for formats in millimetres
+    pad:float=5.,        # pixels to take off around DeepLesion's marks; 0 keeps the padding
+)->pd.DataFrame:         # table of lesions
     "Read lesions from a file or folder in any format; `DataError` for no format."
     path = Path(path)
     if not path.exists(): raise DataError(f'{path}: no such file')

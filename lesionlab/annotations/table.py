@@ -78,16 +78,20 @@ def load_table(
     return annotation_table(rows, str(path))
 
 # %% ../../nbs/annotations/01_table.ipynb #annotati12
-@dataclass
+@dataclass(init=False)
 class Lesions:
     "Lesions of one volume."
-    boxes:torch.Tensor             # (N, 6) float32 z1 y1 x1 z2 y2 x2, voxels
-    scores:torch.Tensor=None       # (N,) in 0..1; ones if not given  # type: ignore
-    points:torch.Tensor|None=None  # (N, n, 3) z y x, voxels; None for a detector without surface points
+    boxes:torch.Tensor
+    scores:torch.Tensor
+    points:torch.Tensor|None
 
-    def __post_init__(self):
-        self.boxes = check_boxes(self.boxes)
-        if self.scores is None: self.scores = torch.ones(len(self.boxes))
+    def __init__(self,
+        boxes:torch.Tensor,            # (N, 6) float32 z1 y1 x1 z2 y2 x2, voxels
+        scores:torch.Tensor|None=None, # (N,) in 0..1; ones if not given
+        points:torch.Tensor|None=None, # (N, n, 3) z y x, voxels; None for a detector without surface points
+    ):
+        self.boxes, self.points = check_boxes(boxes), points
+        self.scores = torch.ones(len(self.boxes)) if scores is None else scores
         if len(self.scores) != len(self.boxes):
             raise ValueError(f'{len(self.boxes)} boxes, but {len(self.scores)} scores')
 

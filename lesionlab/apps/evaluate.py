@@ -7,6 +7,7 @@ __all__ = ['match_files', 'strata_of', 'strata_table', 'Evaluation', 'evaluate']
 
 # %% ../../nbs/apps/02_evaluate.ipynb #cli03
 import os, tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
@@ -44,7 +45,7 @@ def _named(source, what):
 def strata_of(
     matched:Matched, known:pd.DataFrame, found:pd.DataFrame, # of `match_files`
     by:str='size',    # `size`, or a column of the truth
-)->tuple:             # (lesions,) stratum of each; (detections,) the same, None if they have no such column
+)->tuple[np.ndarray, np.ndarray|None]: # (lesions,) stratum of each; (detections,) the same, None without the column
     "The stratum of each lesion and of each detection."
     if by != 'size':
         columns = [c for c in known if not c.startswith(('z', 'y', 'x'))]
@@ -80,12 +81,13 @@ class Evaluation(NamedTuple):
     matched:Matched          # which detection hits which lesion
 
 def evaluate(
-    truth, detections,  # files of lesions, or tables of them
+    truth:str|Path|pd.DataFrame,      # file of lesions, or a table of them
+    detections:str|Path|pd.DataFrame, # the same
     out:str|Path|None=None, # folder for metrics.json, figures.csv, lesions.csv, volumes.csv, strata.csv, froc.html,
                             # precision.html
     rule:str='3d',      # key of `matching.RULES`
     iou_thresh:float|None=None, # of a hit; the rule's own by default
-    fps=FPS,            # false positives per volume
+    fps:Sequence[float]=FPS, # false positives per volume
     by:str='',          # strata: `size`, or a column of the truth
     rounds:int=1000,    # bootstrap replicates; 0: no intervals
     seed:int=0,

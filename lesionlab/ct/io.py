@@ -8,6 +8,7 @@ __all__ = ['read_image', 'read_images_4d', 'read_geometry', 'to_sitk', 'write_im
 # %% ../../nbs/ct/01_io.ipynb #c-io10
 import gzip, zlib
 from pathlib import Path
+from typing import Any
 import SimpleITK as sitk, nibabel as nib, numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
@@ -62,7 +63,7 @@ def _check_nifti(raw, path):
     kind = _nifti_class(raw).header_class
     size = kind.template_dtype.itemsize
     if len(raw) < size or not _header_sizes(raw) & {348, 540}: return
-    header = kind(raw[:size], check=False)
+    header:Any = kind(raw[:size], check=False) # nibabel has no types of its fields
     spacing = np.abs(header['pixdim'][1:4])
     _checked_spacing(spacing[::-1], path)
     if not header['sform_code'] > 0: return

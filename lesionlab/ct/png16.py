@@ -43,6 +43,7 @@ def _decode(files):
         if array is None: array = np.empty((len(files), *s.shape), np.uint16)
         if s.shape != array.shape[1:]: raise DataError(f'{p}: is {s.shape}, but {files[0].name} is {array.shape[1:]}')
         array[i] = s
+    assert array is not None # there is a slice at least
     array ^= np.uint16(PNG_OFFSET) # flipping the top bit subtracts the offset
     return np.maximum(array.view(np.int16), AIR, out=array.view(np.int16))
 

@@ -57,8 +57,8 @@ def _origin_for_corner(volume, corner):
 # %% ../../nbs/ct/04_spatial.ipynb #grids36
 def scale_boxes(
     boxes:torch.Tensor, # (N, 6) z1 y1 x1 z2 y2 x2, voxels
-    old:tuple|list,     # (3,) z y x, shape of the volume that they belong to
-    new:tuple|list,     # (3,) z y x, shape of the resampled volume
+    old:tuple|list|np.ndarray, # (3,) z y x, shape of the volume that they belong to
+    new:tuple|list|np.ndarray, # (3,) z y x, shape of the resampled volume
 )->torch.Tensor:        # (N, 6)
     "Boxes of a volume as boxes of the resampled one."
     factor = torch.tensor(new, dtype=torch.float64) / torch.tensor(old, dtype=torch.float64)

@@ -65,6 +65,7 @@ class Case:
         "The volume's grid, without decoding it."
         if self.series: grid = _grid(self.series.shape, self.series)
         elif self.path.is_dir():
+            assert self.spacing is not None # a case of PNG slices states it
             files = png_slices(self.path, *(self.slices or ()))
             grid = Volume(_zeros((len(files), *_plane(files[0]))), self.spacing)
         else: grid = read_geometry(self.path, bool(self.phases))

@@ -8,6 +8,7 @@ __all__ = ['crop', 'Sample', 'Batch', 'collate', 'Augmentation', 'rotate', 'augm
 # %% ../../nbs/data/08_crops.ipynb #crops03
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 import numpy as np, torch, torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -125,7 +126,7 @@ class Batch:
     def _part(self, i, n):
         size = len(self) // n
         here = slice(i * size, (i + 1) * size)
-        lists = self._each(lambda entries: entries[here], ('image', 'slices', *_PER_SAMPLE))
+        lists:dict[str, Any] = self._each(lambda entries: entries[here], ('image', 'slices', *_PER_SAMPLE))
         return replace(self, lesions=sum(map(len, self.boxes)), parts=n, **lists)
 
     def _each(self, change, names):
@@ -137,7 +138,7 @@ def collate(
 )->Batch:
     "A batch of samples; boxes stay a list, for each sample has its own number."
     def each(name): return [getattr(s, name) for s in samples]
-    lists = {k: each(k) for k in _PER_SAMPLE if getattr(samples[0], k) is not None}
+    lists:dict[str, Any] = {k: each(k) for k in _PER_SAMPLE if getattr(samples[0], k) is not None}
     return Batch(image=torch.stack(each('image')), **lists)
 
 # %% ../../nbs/data/08_crops.ipynb #crops17

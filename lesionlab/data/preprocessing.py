@@ -34,7 +34,7 @@ class Preprocessing:
         "HU as a net's input."
         x = torch.as_tensor(np.asarray(array, np.float32))
         if x.dim() == 3: x = x[None]
-        return (x > -500).float() if self.silhouette else window_hu(x, self.window)
+        return (x > -500).float() if self.silhouette else torch.as_tensor(window_hu(x, self.window))
 
 # %% ../../nbs/data/07_preprocessing.ipynb #crops07
 @dataclass

@@ -81,7 +81,7 @@ class Detector(nn.Module):
         maps:dict,              # (1, C, D, H, W) by name, of `forward` or of the form for inference, on the CPU
         top_k:int=100,          # lesions at most
         score_thresh:float=.01, # lesions of a lower score are left out
-    )->tuple:                   # boxes (N, 6), scores (N,), surface points (N, n, 3) or None; voxels of the input
+    )->tuple[Tensor, Tensor, Tensor|None]: # boxes (N, 6), scores (N,), surface points (N, n, 3); voxels of the input
         raise NotImplementedError
 
     def fast(self)->'Detector':

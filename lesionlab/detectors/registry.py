@@ -91,7 +91,7 @@ def shipped_weights()->dict: # name: path
     return {p.stem: p for p in sorted((package_folder()/'weights').glob('*.safetensors'))}
 
 def weights_file(
-    name, # a file, or the name of weights that ship
+    name:str|Path, # a file, or the name of weights that ship
 )->Path:
     "The file that a name stands for; `DataError` names those that ship."
     shipped = shipped_weights()
@@ -101,8 +101,8 @@ def weights_file(
 
 def save_detector(
     model:Detector,        # of `make_detector`
-    path,                  # .safetensors
-    preprocessing=None,    # `Preprocessing` or a dict of its fields; by default that of a model that was loaded
+    path:str|Path,         # .safetensors
+    preprocessing:Preprocessing|dict|None=None, # or its fields; by default that of a model that was loaded
     about:dict|None=None,  # what it was trained on, what it knows, its licence
 )->Path:
     "Write weights that load by themselves."
@@ -144,8 +144,8 @@ def _check_weights(weights, mine, path):
         raise DataError(f'{path}: {other[0]} is {there}, but {here} in the network that the file names')
 
 def load_detector(
-    path,       # .safetensors that `save_detector` wrote, or the name of weights that ship
-)->Detector:    # on the CPU and in eval mode, with its `preprocessing` (None if the file names none) and `about`
+    path:str|Path, # .safetensors that `save_detector` wrote, or the name of weights that ship
+)->Detector:       # on the CPU and in eval mode, with its `preprocessing` (None if the file names none) and `about`
     "Read weights and build their network; `DataError` if they don't fit."
     path = weights_file(path)
     weights, meta = _read_weights(path)

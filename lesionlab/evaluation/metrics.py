@@ -239,7 +239,7 @@ def by_stratum(
     of_lesions, whole, out = np.asarray(of_lesions), froc_of(matched), {}
     for name in sorted(set(of_lesions)):
         mine = of_lesions == name
-        row = dict(lesions=int(mine.sum()), share=mine.mean())
+        row:dict[str, float] = dict(lesions=int(mine.sum()), share=mine.mean())
         for f in fps: row[f'at {f:g} FP of all'] = float((matched.lesions.score[mine] >= whole.threshold(f)).mean())
         if of_detections is not None:
             own = froc_of(stratum(matched, of_lesions, of_detections, name)).at(fps)

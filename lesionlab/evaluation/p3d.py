@@ -6,6 +6,7 @@
 __all__ = ['P3D_FPS', 'Flat', 'flatten_p3d', 'hits_p3d', 'running_p3d', 'line_through', 'p3d_evaluate']
 
 # %% ../../nbs/evaluation/02_p3d.ipynb #p3d03
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -89,8 +90,6 @@ def _flatten(annotation, detections):
     return Flat(corners, mark_at, boxes, box_at, track, best.astype(float), volume, list(index))
 
 # %% ../../nbs/evaluation/02_p3d.ipynb #p3d07
-_PIXELS = dict(pixels=1, min_union=1e-6) # the authors' IoU: both ends are pixels of the box
-
 def _place(zs, values):
     """Index of each value in the sorted `zs`, and whether it is there.
 
@@ -128,12 +127,13 @@ def _boxes_on_marks(flat):
 def hits_p3d(
     flat:Flat,
     iou_thresh:float=.5, # IoU of a hit, at least
-)->tuple:                # (H,) tracklet and (H,) mark of each hit; (U,) tracklets with an IoU that is NaN
+)->tuple[np.ndarray, np.ndarray, np.ndarray]: # (H,) tracklet and (H,) mark of each hit; (U,) tracklets with a NaN IoU
     "Which tracklet hits which mark (Lesion Harvester, sec. IV-C: P3D)."
     none = np.zeros(0, int)
     if not len(flat.marks) or not len(flat.boxes): return none, none, none
     box, mark = _boxes_on_marks(flat)
-    with np.errstate(all='ignore'): iou = iou_rows(flat.boxes[box], flat.marks[mark], **_PIXELS)
+    with np.errstate(all='ignore'): # the authors' IoU: both ends are pixels of the box
+        iou = iou_rows(flat.boxes[box], flat.marks[mark], pixels=1, min_union=1e-6)
     hit = iou >= iou_thresh
     return flat.track[box[hit]], mark[hit], flat.track[box[np.isnan(iou)]]
 
@@ -203,7 +203,7 @@ def _check_ours(flat):
 
 def p3d_evaluate(
     annotation:dict, detections:dict, # as in `flatten_p3d`
-    fps=P3D_FPS,              # false positives per volume at which recall is wanted
+    fps:Sequence[float]=P3D_FPS, # false positives per volume at which recall is wanted
     convention:str='authors', # or lesionlab
     iou_thresh:float=.5,      # IoU of a hit, at least
 )->dict:                      # `ap`; `sensitivity`, a list like `fps`; `n_lesions`; `n_volumes`; running over the

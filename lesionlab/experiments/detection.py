@@ -10,7 +10,6 @@ __all__ = ['DataSettings', 'LearningData', 'load_splits', 'detector_for', 'Outco
 from dataclasses import dataclass
 from pathlib import Path
 import pandas as pd
-from torch import nn
 from ..core import ParameterError, one_of
 from ..annotations.table import SPACING, Lesions, annotation_table, lesions_of, save_table, to_rows
 from ..viz import charts, scenes, slices
@@ -23,6 +22,7 @@ from ..data.preprocessing import Preprocessing, prepare_splits
 from ..data.phases import choose_phases
 from ..evaluation.matching import match
 from ..evaluation.metrics import FPS, Froc, froc
+from ..detectors.heads import Detector
 from ..detectors.registry import learns_masks, make_detector, takes_phases
 from ..engine.inference import predict_cases
 from ..harvesting.labels import with_harvest
@@ -102,7 +102,7 @@ def detector_for(
     name:str,   # as in `registry.make_detector`
     preset:str, # size of the net: tiny, small or full
     **settings, # as in `registry.make_detector`
-)->nn.Module:
+)->Detector:
     """A detector whose prior size, channels and tags come from the data.
 
     `ParameterError` for one that takes a single phase, where the data has several."""
@@ -143,7 +143,7 @@ def _truth_rows(case):
     return to_rows(Lesions(case.boxes), case.name, source='truth', patient=case.patient, split=case.split, **spacing)
 
 def test_detector(
-    model:nn.Module,           # a detector
+    model:Detector,
     data:LearningData,
     cache:str|Path|None=None,  # folder for decoded volumes
 )->Outcome:

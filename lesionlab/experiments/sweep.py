@@ -23,7 +23,8 @@ from ..annotations.table import save_table
 # %% ../../nbs/experiments/01_sweep.ipynb #sweep04b
 def shipped_notebooks()->dict: # name: path
     "The experiment notebooks of the clone, or those that the package installed."
-    folder = checkout()/'nbs' if checkout() else package_folder()/'notebooks'
+    root = checkout()
+    folder = root/'nbs' if root else package_folder()/'notebooks'
     return {p.stem: p for p in sorted(folder.glob('*.ipynb'))}
 
 def find_notebook(
@@ -147,6 +148,7 @@ def _papermill(arguments, job, lock):
     line = [sys.executable, '-m', 'papermill', *([] if job.watch else ['--no-progress-bar']), *arguments]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                env={**os.environ, **job.env}, pass_fds=[lock])
+    assert process.stderr is not None # a pipe
     said = []
     while chunk := process.stderr.read1():
         said.append(chunk.decode(errors='replace'))
@@ -321,7 +323,7 @@ _OF_SUBMITIT = ('slurm_', 'gpus', 'timeout', 'cpus', 'mem', 'nodes', 'tasks', 'n
 
 def _executor(options, out):
     "submitit's executor with options like `partition=gpu,timeout_min=600`."
-    try: import submitit
+    try: import submitit # pyright: ignore[reportMissingImports] # optional
     except ImportError as e: raise ParameterError('slurm needs submitit: pip install submitit') from e
     pairs = [o.split('=', 1) for o in options.split(',') if o]
     if bad := [p[0] for p in pairs if len(p) < 2]:

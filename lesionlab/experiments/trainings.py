@@ -21,6 +21,7 @@ from ..phantom.dataset import write_phantom
 from ..data.case import Case
 from ..data.crops import FixedCrops, TrainingCrops
 from ..data.phases import read_case
+from ..detectors.heads import Detector
 from ..detectors.registry import depth_context, learns_masks, save_detector
 from ..engine.training import PRESETS, Run, Trainer, fit_batch, run_preset
 from ..engine.inference import predict
@@ -85,7 +86,7 @@ def show_example(run:TrainingRun): # matplotlib figure
     if phases: title += f'; {phases[0]} of {", ".join(phases)}'
     return slices.show(case.read(run.cache), Lesions(case.boxes), title=title)
 
-def build_detector(run:TrainingRun)->nn.Module: # on the run's device
+def build_detector(run:TrainingRun)->Detector: # on the run's device
     "A run's detector before training, its trunk with the weights of `weights`."
     model = detector_for(run.data, run.detector, run.preset.net, **run.parameters['settings'])
     weights = run.parameters['weights']
@@ -99,7 +100,7 @@ def n_parameters(model:nn.Module)->int:
     "Number of a model's parameters."
     return sum(p.numel() for p in model.parameters())
 
-def train(run:TrainingRun, model:nn.Module)->Trainer: # its `net` is the trained model
+def train(run:TrainingRun, model:Detector)->Trainer: # its `net` is the trained model
     "Train to the last step, or on from a checkpoint; writes weights and history."
     data, s = run.data, run.preset.settings
     samples = TrainingCrops(data.ready['train'], data.preprocessing, data.crop, s.steps * s.batch_size,
@@ -114,7 +115,7 @@ def train(run:TrainingRun, model:nn.Module)->Trainer: # its `net` is the trained
 # %% ../../nbs/experiments/05_trainings.ipynb #trainings08
 def report(
     run:TrainingRun,
-    model:nn.Module,   # the trained detector
+    model:Detector,    # the trained one
     outcome:Outcome,   # of it
     untrained:Outcome, # of the detector before training
 )->pd.DataFrame:       # sensitivities, a column per number of false positives per volume
@@ -137,7 +138,7 @@ def unlabelled(run:TrainingRun)->list: # of `Case`
 
 def predict_unlabelled(
     run:TrainingRun,
-    model:nn.Module, # the trained detector
+    model:Detector,  # the trained one
     threshold:float, # of the scores
 ):
     "Detect lesions in images without labels; writes a table and pictures of each."

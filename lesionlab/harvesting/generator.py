@@ -8,6 +8,7 @@ __all__ = ['fit', 'train_slices', 'propose', 'slices_as_read', 'box_slices_of', 
 # %% ../../nbs/harvesting/04_generator.ipynb #volgen03
 import hashlib, tempfile
 from dataclasses import replace
+from typing import Any
 import numpy as np, pandas as pd, torch
 from torch import nn
 from torch.utils.data import Dataset
@@ -84,10 +85,10 @@ def propose(
     The second table's `detection` is the row of the first.
     """
     rows, parts = [], []
-    model = model.fast()
+    fast:Any = model.fast() # it has `decode_slices`, too
     for name, array in tqdm(volumes.items(), desc='propose', leave=False):
-        maps = predict_maps(model, preprocessing.image(array)[None])
-        lesions, slices = model.decode_slices(maps, top_k, 0.)
+        maps = predict_maps(fast, preprocessing.image(array)[None])
+        lesions, slices = fast.decode_slices(maps, top_k, 0.)
         boxes = scale_boxes(lesions.boxes, array.shape, shapes[name])
         boxes, at, _ = inside(boxes, torch.arange(len(boxes)), None, shapes[name]) # clipped at the edge
         row = dict(zip(at.tolist(), range(len(rows), len(rows) + len(at)))) # of a lesion

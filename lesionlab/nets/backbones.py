@@ -22,7 +22,9 @@ def densenet2d(
     blocks:tuple=(6, 12, 24), # layers per block
 )->nn.Sequential:             # conv0 ... denseblock1, transition1, denseblock2, transition2, denseblock3
     "The trunk of a DenseNet, by default DenseNet-121's without block 4."
-    return DenseNet(2, channels, 1, stem_channels, growth, blocks).features[:-1] # without the classifier's norm
+    features = DenseNet(2, channels, 1, stem_channels, growth, blocks).features
+    # without the classifier's norm; torch declares a slice of a Sequential as `Sequential|Module`
+    return features[:-1] # pyright: ignore[reportReturnType]
 
 # %% ../../nbs/nets/03_backbones.ipynb #backbone08
 LATERALS = ('blocks', 'transitions') # sources of the pyramid's first maps; those of the transitions are not yet pooled

@@ -154,7 +154,7 @@ class ACSConv3d(nn.Module):
         groups:int=1,             # each split into views by itself; a depthwise layer's views share the groups
         bias:bool=True,
         padding_mode:str='zeros', # or reflect, replicate, circular
-        device=None, dtype=None,
+        device:torch.device|str|None=None, dtype:torch.dtype|None=None,
         split:tuple=(8, 1, 1),    # of the output channels, as in `acs_split`
     ):
         super().__init__()
@@ -258,7 +258,7 @@ class ST3DConv(nn.Module):
         groups:int=1,
         bias:bool=True,
         padding_mode:str='zeros', # or reflect, replicate, circular
-        device=None, dtype=None,
+        device:torch.device|str|None=None, dtype:torch.dtype|None=None,
         temporal:int|None=None,   # temporal channels, by default as many as spatial ones
         fuse:bool=True,           # back to `out_channels`; False: the plain concatenation
     ):

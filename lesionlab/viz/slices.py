@@ -60,7 +60,7 @@ def show(
     truth:Lesions|None=None, # in voxels of `volume`
     found:Lesions|None=None, # in voxels of `volume`, by falling score
     at:Sequence|np.ndarray|None=None, # (3,) z y x voxel to cut through; by default the first lesion's middle
-    window='soft tissue',    # name in `volume.WINDOWS`, or (low, high) in HU
+    window:str|tuple='soft tissue', # name in `volume.WINDOWS`, or (low, high) in HU
     top:int|None=20,         # detections to draw, at most; None: all
     title:str='',
 )->Figure:

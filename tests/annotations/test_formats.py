@@ -13,7 +13,8 @@ from lesionlab.apps.convert import convert_annotations
 
 @pytest.fixture
 def table():
-    return annotation_table([dict(volume=v, **dict(zip(BOX, [1, 2, 3, 4, 6, 8])), score=.5, organ='liver') for v in 'ab'])
+    box = dict(zip(BOX, [1, 2, 3, 4, 6, 8]))
+    return annotation_table([dict(volume=v, **box, score=.5, organ='liver') for v in 'ab'])
 
 
 def write_tabs(table, path, **_): table[['volume', *BOX]].to_csv(path, index=False, sep='\t')
@@ -39,31 +40,34 @@ def test_a_format_is_one_entry(tabs, table, tmp_path):
     (tmp_path/'x.xyz').write_text('')
     with pytest.raises(DataError, match=r'those end in .*\.tsv'): read_annotations(tmp_path/'x.xyz')
     with pytest.raises(ParameterError, match='the formats are: .*tabs'): write_annotations(table, tmp_path/'x.xyz')
-    with pytest.raises(ParameterError, match='the choices are: .*tabs'): write_annotations(table, tmp_path/'x.csv', 'yolo')
+    with pytest.raises(ParameterError, match='the choices are: .*tabs'):
+        write_annotations(table, tmp_path/'x.csv', 'yolo')
     with pytest.raises(ParameterError, match='tabs: there is a format of this name'): register(FORMATS['tabs'])
 
 
 def test_what_endings_mean():
-    meant = {'DL_info.csv': 'dl_info', 'DL_info_part.csv': 'dl_info', 'a.csv': 'table', 'A.CSV': 'table', 'a.parquet': 'table',
-             'a.json': 'coco', 'a.pkl': 'boxes', 'labelsTr': 'nndetection'}
+    meant = {'DL_info.csv': 'dl_info', 'DL_info_part.csv': 'dl_info', 'a.csv': 'table', 'A.CSV': 'table',
+             'a.parquet': 'table', 'a.json': 'coco', 'a.pkl': 'boxes', 'labelsTr': 'nndetection'}
     assert {name: format_of(name) for name in meant} == meant
     for name in ('a.mrk.json', 'a.txt', 'a.xlsx'):
         with pytest.raises(ParameterError, match='what format this shall be'): format_of(name)
-    assert set(writers()) == {'table', 'dl_info', 'recist', 'recist.annot', 'boxes', 'tracklets', 'coco', 'monai', 'slicer',
-                              'nndetection'}
+    assert set(writers()) == {'table', 'dl_info', 'recist', 'recist.annot', 'boxes', 'tracklets', 'coco', 'monai',
+                              'slicer', 'nndetection'}
 
 
 def test_what_is_lost(table):
     deep = '2 boxes are deeper than a slice: each is written on its middle slice only'
     scores, columns = 'scores are not kept', 'columns are not kept: organ'
-    lost = {'table': [], 'coco': [], 'dl_info': [scores], 'recist': [deep, scores, columns], 'recist.annot': [deep, scores, columns],
+    lost = {'table': [], 'coco': [], 'dl_info': [scores],
+            'recist': [deep, scores, columns], 'recist.annot': [deep, scores, columns],
             'boxes': [scores, columns], 'tracklets': ['boxes are the same on all their slices', columns],
             'monai': [scores, columns], 'nndetection': [scores, columns], 'slicer': [columns]}
     assert {kind: what_is_lost(table, kind) for kind in lost} == lost
 
 
 @pytest.mark.parametrize('data, says', [
-    (3, 'COCO style has'), ([1], 'MONAI'), ({'training': [3]}, 'Slicer'), ({'markups': []}, 'no volume among the images'),
+    (3, 'COCO style has'), ([1], 'MONAI'), ({'training': [3]}, 'Slicer'),
+    ({'markups': []}, 'no volume among the images'),
     ({'images': 3}, 'is no COCO-style JSON')])
 def test_json_that_is_none(tmp_path, data, says):
     (tmp_path/'a.json').write_text(json.dumps(data))
@@ -78,8 +82,9 @@ def test_a_csv_without_columns_says_which():
 def plain_boxes(a, b, axes):
     "As tables were matched before: IoU of voxel boxes over some axes."
     low, high = np.maximum(a[:, :3], b[:, :3])[:, axes], np.minimum(a[:, 3:], b[:, 3:])[:, axes]
-    inter, (v, w) = np.maximum(high - low, 0).prod(1), ((x[:, 3:] - x[:, :3])[:, axes].prod(1) for x in (a, b))
-    return inter / (v + w - inter)
+    inter = np.maximum(high - low, 0).prod(1)
+    size_a, size_b = ((boxes[:, 3:] - boxes[:, :3])[:, axes].prod(1) for boxes in (a, b))
+    return inter / (size_a + size_b - inter)
 
 
 def plain_pixels(a, b):

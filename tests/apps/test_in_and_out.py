@@ -1,7 +1,10 @@
 "Scans and annotations in, predictions out: good and bad input, and the formats of other tools."
-import gzip, json, os, pickle, subprocess, sys
+import gzip, json, os, pickle
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 import nibabel as nib, numpy as np, pandas as pd, pydicom, pytest, SimpleITK as sitk, torch
 
 from lesionlab.core import DataError
@@ -21,6 +24,7 @@ from lesionlab.detectors.registry import load_detector, make_detector, save_dete
 from lesionlab.engine.inference import predict
 from lesionlab.apps.predict import predict_scans, write_prediction
 from lesionlab.apps.evaluate import match_files
+from lesionlab.apps.main import main
 
 
 @pytest.fixture(scope='module')
@@ -31,9 +35,10 @@ def weights(tmp_path_factory):
 
 
 def command(name, *args):
-    "A command of the package as a user calls it."
-    program = Path(sys.executable).parent/'lesionlab'
-    return subprocess.run([program, name, *map(str, args)], capture_output=True, text=True)
+    "A command of the package: its exit status and what it prints."
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end: main([name, *map(str, args)])
+    return SimpleNamespace(returncode=end.value.code or 0, stdout=out.getvalue(), stderr=err.getvalue())
 
 
 CT = phantom(0, 3).volume

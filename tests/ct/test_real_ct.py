@@ -5,7 +5,7 @@ import numpy as np, pytest
 from lesionlab.ct.volume import AIR, to_world
 from lesionlab.ct.io import read_image
 from lesionlab.ct.spatial import resample
-from lesionlab.annotations.table import BOX
+from lesionlab.annotations.table import BOX, SPACING
 from lesionlab.annotations.recist import recist_to_3d
 from lesionlab.annotations.deeplesion import from_dl_info
 from lesionlab.data.layouts import find_cases
@@ -18,13 +18,18 @@ from lesionlab.data.planning import plan_spacing
 def cases(real_data): return find_cases(real_data/'ct')
 
 
+def corners(ranges):
+    "A box of (first, last) voxel of each axis, both included."
+    return [first for first, _ in ranges] + [last + 1 for _, last in ranges]
+
+
 def test_masks_become_the_boxes_of_the_manifest(real_data, cases):
     known = {e['name']: e for e in json.loads((real_data/'ct'/'manifest.json').read_text())}
     assert len(cases) == 24
     for c in cases:
         e = known[c.name]
         assert c.geometry()[0] == tuple(e['shape_xyz'][::-1])
-        theirs = [[v[0] for v in l['box_vox'][::-1]] + [v[1] + 1 for v in l['box_vox'][::-1]] for l in e['lesions']] # ends included, x y z
+        theirs = [corners(l['box_vox'][::-1]) for l in e['lesions']]
         assert sorted(c.boxes.tolist()) == sorted(map(list, np.array(theirs, float).tolist())), c.name
 
 
@@ -32,8 +37,9 @@ def test_abdomen_is_read_with_padding_as_air(real_data):
     ct = read_image(real_data/'ct'/'imagesTs'/'crlm_1004.nii.gz')
     assert ct.shape == (41, 512, 512) and ct.array.min() == AIR and ct.array.dtype == np.int16
     grid = resample(ct, (4, 4, 4))
-    corners = np.array(ct.shape)[None] * [[0], [1]]
-    np.testing.assert_allclose(to_world(grid, np.array(grid.shape)[None] * [[0], [1]]), to_world(ct, corners), atol=1e-6)
+    of_ct = np.array(ct.shape)[None] * [[0], [1]] # first and last corner
+    of_grid = np.array(grid.shape)[None] * [[0], [1]]
+    np.testing.assert_allclose(to_world(grid, of_grid), to_world(ct, of_ct), atol=1e-6)
     assert abs(grid.array.mean(dtype=float) - ct.array.mean(dtype=float)) < 2 # HU
 
 
@@ -49,13 +55,14 @@ def test_shapes_give_the_tumours_away_until_cut_again(cases):
 def test_a_cut_is_where_it_says(cases):
     cut = cut_off_centre(dict(test=cases[:1]), 0)['test'][0]
     whole, part = cases[0].read(), cut.read()
-    np.testing.assert_allclose(to_world(part, cut.boxes[:, :3].numpy()), to_world(whole, cases[0].boxes[:, :3].numpy()), atol=1e-3)
+    in_part, in_whole = (boxes[:, :3].numpy() for boxes in (cut.boxes, cases[0].boxes))
+    np.testing.assert_allclose(to_world(part, in_part), to_world(whole, in_whole), atol=1e-3)
 
 
 def test_recist_marks_of_deeplesion(real_data):
     table = recist_to_3d(from_dl_info(real_data/'deeplesion'/'DL_info_part.csv'))
     assert len(table) == 5050 and table.volume.str.fullmatch(r'\d{6}_\d\d_\d\d_\d{3}-\d{3}').all()
-    size = (table[BOX[3:]].to_numpy() - table[BOX[:3]].to_numpy()) * table[['spacing_z', 'spacing_y', 'spacing_x']].to_numpy()
+    size = (table[BOX[3:]].to_numpy() - table[BOX[:3]].to_numpy()) * table[SPACING].to_numpy()
     side = size[:, 1:].max(1)
     assert 12 < np.median(side) < 20 and (size > 0).all() # mm; the README of the data: boxes' larger side, median 14.4
     assert set(table.split) == {'train', 'validation', 'test'} and (table.split == 'test').sum() == 4927
