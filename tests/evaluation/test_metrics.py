@@ -265,7 +265,7 @@ def test_all_released_kinds(real_data):
     assert len(info) == 5050 and (info.split == 'test').sum() == 4927
 
 
-@pytest.mark.parametrize('text, says', [('a,b\n1,2\n', 'no column volume'), ('Key_slice_index,Bounding_boxes\n1,x\n', 'is no DL_info.csv, it has no column File_name'), ('hello\n', 'no column volume')])
+@pytest.mark.parametrize('text, says', [('a,b\n1,2\n', 'lacks the column volume'), ('Key_slice_index,Bounding_boxes\n1,x\n', 'is no DL_info.csv, it has no column File_name'), ('hello\n', 'no column volume')])
 def test_bad_files_are_named(tmp_path, text, says):
     (tmp_path/'file.csv').write_text(text)
     with pytest.raises(DataError, match=f'file.csv.*{says}'): read_annotations(tmp_path/'file.csv')
