@@ -136,9 +136,9 @@ def collate(
     samples:list, # of `Sample`
 )->Batch:
     "A batch of samples; boxes stay a list, for each sample has its own number."
-    def each(name): return [getattr(s, name) for s in samples]
-    lists = {k: each(k) for k in _PER_SAMPLE if getattr(samples[0], k) is not None}
-    return Batch(image=torch.stack(each('image')), **lists)
+    def each(name): return None if getattr(samples[0], name) is None else [getattr(s, name) for s in samples]
+    return Batch([s.boxes for s in samples], torch.stack([s.image for s in samples]), each('hard_negatives'),
+                 each('labels'), each('tags'))
 
 # %% ../../nbs/data/08_crops.ipynb #crops17
 @dataclass(frozen=True)

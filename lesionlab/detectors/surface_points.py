@@ -54,7 +54,8 @@ def points_loss(
     boxes:Tensor,   # (N, 6) ground truth, z1 y1 x1 z2 y2 x2, cells
 )->Tensor:          # (N,) one per lesion
     "L1 between the box and the extremes of P, and of P_r (VLD, eq. 4)."
-    return sum((points_to_boxes(p) - boxes).abs().sum(1) for p in (points, refined))
+    def wrong(p): return (points_to_boxes(p) - boxes).abs().sum(1)
+    return wrong(points) + wrong(refined)
 
 # %% ../../nbs/detectors/01_surface_points.ipynb #surface_18
 def box_corners(

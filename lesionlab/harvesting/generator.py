@@ -84,10 +84,10 @@ def propose(
     The second table's `detection` is the row of the first.
     """
     rows, parts = [], []
-    model = model.fast()
+    quick = model.fast()
     for name, array in tqdm(volumes.items(), desc='propose', leave=False):
-        maps = predict_maps(model, preprocessing.image(array)[None])
-        lesions, slices = model.decode_slices(maps, top_k, 0.)
+        maps = predict_maps(quick, preprocessing.image(array)[None])
+        lesions, slices = quick.decode_slices(maps, top_k, 0.)
         boxes = scale_boxes(lesions.boxes, array.shape, shapes[name])
         boxes, at, _ = inside(boxes, torch.arange(len(boxes)), None, shapes[name]) # clipped at the edge
         row = dict(zip(at.tolist(), range(len(rows), len(rows) + len(at)))) # of a lesion
