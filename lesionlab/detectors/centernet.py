@@ -8,7 +8,7 @@ __all__ = ['CenterNet3DSettings', 'CenterNet3D']
 # %% ../../nbs/detectors/06_centernet.ipynb #centernet03
 from dataclasses import dataclass
 import torch.nn.functional as F
-from monai.networks.nets import DynUNet
+from monai.networks.nets.dynunet import DynUNet
 from torch import Tensor
 from .heads import STRIDE, DirectSize, Head, HeatmapDetector, start_heat, start_size
 

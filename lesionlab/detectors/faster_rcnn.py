@@ -48,6 +48,7 @@ CODER = BoxCoder(weights=(1., 1., 1., 1.))
 # %% ../../nbs/detectors/08_faster_rcnn.ipynb #faster11
 class FasterRCNN(SliceDetector):
     "Faster R-CNN on slices in 2.5D, stacked (both papers' comparison)."
+    anchors:Tensor # (A, 4) y1 x1 y2 x2 around a cell's middle, voxels
     presets = dict(
         tiny=FasterRCNNSettings(growth=8, stem_channels=16, blocks=(3, 6, 8), fpn=64, hidden=64, pool=5,
                                 proposals=20, link_iou_thresh=.5, fuse_iou_thresh=.5),
@@ -60,21 +61,24 @@ class FasterRCNN(SliceDetector):
         super().__init__(settings)
         s, side = settings, sum(settings.prior_size[1:]) / 2
         anchors = AnchorGenerator((tuple(side * k for k in s.scales),), (s.ratios,)).cell_anchors[0].float()
-        self.register_buffer('anchors', anchors, persistent=False) # (A, 4) around a cell's middle
+        self.register_buffer('anchors', anchors, persistent=False)
         n = len(self.anchors)
         self.rpn = nn.Sequential( # objectness, and four deltas per anchor
             nn.Conv3d(s.fpn, s.fpn, (1, 3, 3), padding=(0, 1, 1)), nn.ReLU(), nn.Conv3d(s.fpn, 5 * n, 1))
         self.dense = nn.Sequential(nn.Linear(s.fpn * s.pool**2, s.hidden), nn.ReLU(),
                                    nn.Linear(s.hidden, s.hidden), nn.ReLU())
         self.outputs = nn.Linear(s.hidden, 5) # lesion or not, and four deltas
-        with torch.no_grad():
-            for last, k in ((self.rpn[2], n), (self.outputs, 1)):
-                start_heat(last)
-                last.bias[k:] = 0 # of the deltas
+        for last, k in ((self.rpn[2], n), (self.outputs, 1)): _start(last, k)
 
     def maps_of(self, deep:Tensor)->dict: # deep, objectness (A logits) and deltas (4 per anchor)
         n, out = len(self.anchors), self.rpn(deep)
         return dict(deep=deep, objectness=out[:, :n], deltas=out[:, n:])
+
+@torch.no_grad()
+def _start(layer, k):
+    "First values of a layer that gives k logits and deltas."
+    start_heat(layer)
+    layer.bias[k:] = 0
 
 # %% ../../nbs/detectors/08_faster_rcnn.ipynb #faster12
 @patch

@@ -130,10 +130,10 @@ class FastHead(nn.Module):
     "A head for inference, its norm folded into its convolution."
     def __init__(self, head:Head):
         super().__init__()
-        conv, norm = head.conv
+        conv, norm = head.conv.children()
         self.conv, self.outputs = copy.deepcopy(head.conv), copy.deepcopy(head.outputs)
         if not hasattr(conv, 'weight'): return # ST-3D, whose last convolution fuses two
-        self.conv = self.conv[0]
+        self.conv = copy.deepcopy(conv)
         self.conv._parameters = dict(zip(('weight', 'bias'), map(nn.Parameter, folded_weights(conv, norm))))
 
     def forward(self, x:Tensor, skip=())->dict: # as of `Head`
@@ -217,7 +217,7 @@ def vld_loss(
     boxes = [to_cells(b) for b in batch.boxes]
     terms = [_over_lesions(settings, maps_of_volume(maps, i), b) for i, b in enumerate(boxes)]
     m = max(1, sum(map(len, boxes)) if batch.lesions is None else batch.lesions)
-    losses = {k: _sum_of(terms, k) / m for k in terms[0]}
+    losses:dict = {k: _sum_of(terms, k) / m for k in terms[0]}
     losses['center'] = focal_loss(maps['heat'][:, 0], center_target(batch, maps['heat'].shape[2:]), m)
     progress = 1. if batch.progress is None else batch.progress
     weights = dict(WEIGHTS, triplet=WEIGHTS['triplet'] * rise(progress, settings.warmup))

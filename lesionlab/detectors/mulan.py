@@ -36,8 +36,7 @@ class MULAN(FasterRCNN):
         conv = lambda: (nn.Conv2d(s.fpn, s.fpn, 3, padding=1), nn.ReLU())
         enlarge = lambda: (nn.ConvTranspose2d(s.fpn, s.fpn, 2, 2), nn.ReLU())
         self.mask = nn.Sequential(*conv(), *conv(), *enlarge(), nn.Conv2d(s.fpn, 1, 1))
-        nn.init.zeros_(self.refined[2].weight)
-        nn.init.zeros_(self.refined[2].bias) # it begins with the score as it is
+        for p in self.refined[2].parameters(): nn.init.zeros_(p) # it begins with the score as it is
 
     def branches(self,
         deep:Tensor,  # (N, C, H, W) of N slices

@@ -15,7 +15,7 @@ from monai.apps.detection.utils.anchor_utils import AnchorGeneratorWithAnchorSha
 from monai.apps.detection.utils.box_coder import BoxCoder
 from monai.losses.focal_loss import sigmoid_focal_loss
 from monai.networks.blocks.feature_pyramid_network import FeaturePyramidNetwork
-from monai.networks.nets import ResNet
+from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
 from ..annotations.boxes import nms
 from ..data.crops import Batch
@@ -44,7 +44,8 @@ class Pyramid(nn.Module):
     def __init__(self, s:RetinaNetSettings):
         super().__init__()
         layers, planes = [*s.layers, 1, 1], [*s.planes, s.planes[1], s.planes[1]]
-        net = ResNet('basic', layers, planes, 3, s.channels, (3, 7, 7), (1, 2, 2))
+        kernel, stride = (3, 7, 7), (1, 2, 2)
+        net = ResNet('basic', layers, planes, 3, s.channels, kernel, stride) # pyright: ignore[reportArgumentType]
         self.stem = nn.Sequential(net.conv1, net.bn1, net.act, net.maxpool)
         self.stages = nn.ModuleList([net.layer1, net.layer2])
         self.fpn, self.out_channels = FeaturePyramidNetwork(3, list(s.planes), s.fpn), s.fpn
@@ -62,6 +63,7 @@ class RetinaNet(Detector):
     presets = dict(tiny=RetinaNetSettings(1, (1, 1), (16, 24), 16), small=RetinaNetSettings(1, (1, 1), (24, 48), 24),
                    full=RetinaNetSettings())
     takes_phases = True
+    anchors0:Tensor                   # (A, 6) around the middle of a cell of the first level, voxels
     stride = (2, 4, 4)                # of the maps for inference
     strides = ((2, 4, 4), (4, 8, 8))  # of the levels
     divisor = (4, 16, 16)

@@ -228,7 +228,7 @@ def one_step(self:Trainer,
     self._check_finite('loss', sum(l['total'] for l in losses))
     average_buffers(self.replicas)
     norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-    self._check_finite('gradient', float(norm))
+    self._check_finite('gradient', norm)
     self.optimizer.step()
     return _summed(losses)
 

@@ -37,20 +37,21 @@ class LabelledSlices(Dataset):
     ):
         self.volumes, self.preprocessing, self.shape = volumes, preprocessing, shape
         self.length, self.seed = length, seed
-        slices = labels.groupby(['volume', 'z'], sort=True)
-        self.places = [(n, *self._resized(rows, volumes[n].shape, shapes[n])) for (n, _), rows in slices]
+        self.places = [self._place(rows, shapes) for _, rows in labels.groupby(['volume', 'z'], sort=True)]
         if not self.places: raise DataError('there is no labelled slice to learn from')
         self.learnt = [*self.places, self.lesion_share] # part of the identity of a training from them
         self.with_lesion = [p for p in self.places if not p[-1].all()]
         self.without = [p for p in self.places if p[-1].all()]
         self.share = _share_of_lesions(self.lesion_share, self.with_lesion, self.without)
 
-    def _resized(self, rows, grid, shape):
-        "The slice, (N, 4) boxes and whether each is hard, on the target spacing."
+    def _place(self, rows, shapes):
+        "Volume and slice of labels, (N, 4) boxes and whether each is hard, resampled."
+        name = rows.volume.iloc[0]
+        grid, shape = self.volumes[name].shape, shapes[name]
         fy, fx = grid[1] / shape[1], grid[2] / shape[2]
         boxes = torch.tensor(rows[['y1', 'x1', 'y2', 'x2']].to_numpy(np.float32)) * torch.tensor([fy, fx, fy, fx])
         z = min(int((rows.z.iloc[0] + .5) * grid[0] / shape[0]), grid[0] - 1)
-        return z, boxes, torch.tensor(rows.hard.to_numpy(bool))
+        return name, z, boxes, torch.tensor(rows.hard.to_numpy(bool))
 
     def __len__(self)->int: return self.length
 
