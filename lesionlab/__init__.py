@@ -1,4 +1,4 @@
-"Find lesions in CT volumes, and complete data sets in which only some lesions are annotated. Names load when used."
+"Find lesions in CT volumes, and complete partly annotated data sets."
 __version__ = "0.1.0"
 
 import lazy_loader

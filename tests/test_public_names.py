@@ -12,6 +12,7 @@ import typer
 
 import lesionlab as ll
 from conftest import ROOT
+from lesionlab.apps.main import main
 from lesionlab.detectors.registry import shipped_weights
 from wings import WINGS
 
@@ -46,12 +47,11 @@ def test_public_names_are_fully_typed(name):
     assert inspect.isclass(thing) or signature.return_annotation is not signature.empty
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_a_name_is_the_same_however_it_is_loaded(name):
+def test_a_name_is_the_same_however_it_is_loaded():
     "No sub-package hides a function: `harvesting`, not `harvest`."
     wings = '; '.join(f'import lesionlab.{w}' for w in WINGS)
-    kind = python(f'{wings}; import lesionlab as ll; print(type(ll.{name}).__name__)')
-    assert kind in ('function', 'type', 'ABCMeta')
+    kinds = python(f'{wings}; import lesionlab as ll; print(*(type(getattr(ll, n)).__name__ for n in {NAMES}))')
+    assert len(kinds.split()) == len(NAMES) and set(kinds.split()) <= {'function', 'type', 'ABCMeta'}
 
 
 def test_import_loads_nothing_heavy():
@@ -87,12 +87,18 @@ def test_help(command):
     (('harvest', '-p', 'rounds'), 'rounds has no value'),
     (('run', 'train_vdl'), 'train_vdl: no such notebook; there are: benchmarks'),
 ])
-def test_an_error_is_one_sentence(args, says, tmp_path):
-    done = lesionlab(*args, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stderr.startswith('error: ') and says in done.stderr
+def test_an_error_is_one_sentence(args, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end: main([*args])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and len(error.strip().splitlines()) == 1
+    assert error.startswith('error: ') and says in error
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_ends_the_process(tmp_path):
+    done = lesionlab('predict', 'none.nii.gz', cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.endswith('none.nii.gz: no such file or folder\n')
 
 
 def test_paths_count_from_the_current_folder(tmp_path):
