@@ -36,6 +36,12 @@ def real_data():
     return folder
 
 
+@pytest.fixture(autouse=True)
+def own_phantoms(request, monkeypatch):
+    "The tests of the phantom make what they test."
+    if request.path.parent.name == 'phantom': monkeypatch.setattr(phantom_cache, 'enabled', False)
+
+
 # fixtures that take long: their tests are slow, and run in one process, so that each is made once
 COSTLY = ('run', 'again', 'planned', 'built', 'scratch')
 
