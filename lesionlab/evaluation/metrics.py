@@ -251,7 +251,7 @@ def by_stratum(
 def evaluate(
     matched:Matched,
     fps=FPS, # false positives per volume
-)->dict:     # lists and numbers, as JSON takes them; each further entry of `METRICS` by its name with underscores
+)->dict:     # lists and numbers, as JSON takes them; further entries of `METRICS` by name, such as `best_f1`
     "The metrics of matched detections."
     values = metric_values(rank(matched).counts(), fps).tolist()
     rest = dict(zip(METRICS, values[len(fps):]))
@@ -260,7 +260,7 @@ def evaluate(
         rule=matched.rule, iou=matched.iou_thresh, n_volumes=len(matched.volumes), n_lesions=len(matched.lesions),
         n_detections=len(matched.detections), fps=list(fps), sensitivity=values[:len(fps)],
         mean_sensitivity=rest.pop('mean sensitivity'), ap=rest.pop('AP'), precisions=list(PRECISIONS),
-        recall_at_precision=recalls, **{name.replace(' ', '_'): value for name, value in rest.items()})
+        recall_at_precision=recalls, **{name.lower().replace(' ', '_'): value for name, value in rest.items()})
 
 def froc_table(
     detections:pd.DataFrame, truth:pd.DataFrame, # as in `froc`
