@@ -50,7 +50,7 @@ def _mark(item):
     "Markers that follow from an item's fixtures: `real`, `slow` and the group of a costly one."
     costly = next((f'{item.path.name} {f}' for f in COSTLY if f in item.fixturenames), '')
     if costly: item.add_marker(pytest.mark.xdist_group(costly))
-    if costly: item.add_marker(pytest.mark.slow)
+    if costly or 'fresh' in item.fixturenames: item.add_marker(pytest.mark.slow)
     if 'real_data' in item.fixturenames: item.add_marker(pytest.mark.real)
     return costly
 

@@ -26,6 +26,7 @@ def part():
 TRAINED = [n for n in detector_names() if not n.startswith('vld') or n.endswith('spr') or n.startswith('vld_acs')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', TRAINED)
 def test_detector_learns_one_volume_by_heart(name, part, tmp_path):
     volume, boxes = part
@@ -57,6 +58,7 @@ def data(tmp_path_factory): return write_phantom(tmp_path_factory.mktemp('data')
 def read_metrics(folder): return json.loads((folder/'out'/'metrics.json').read_text())
 
 
+@pytest.mark.slow
 def test_tables_of_vld_and_what_is_done_is_not_done_again(tmp_path, data):
     rows, table = 'vld_acs_none centernet_3d', dict(data_root=data, out_dir=tmp_path/'out', preset='tiny', steps=4)
     done = papermill('vld_tables.ipynb', tmp_path/'o.ipynb', names=rows, **table)
@@ -79,6 +81,7 @@ def test_tables_of_vld_and_what_is_done_is_not_done_again(tmp_path, data):
     assert list(read_metrics(tmp_path)['table_1']['ours Avg.']) == ['vld_acs_none']
 
 
+@pytest.mark.slow
 def test_phases_of_a_dynamic_ct_are_the_channels(tmp_path):
     root = write_multiphase(tmp_path/'liver', patients=6)
     done = papermill('vld_tables.ipynb', tmp_path/'o.ipynb', phases=['portal', 'arterial'],
@@ -94,6 +97,7 @@ def test_phases_of_a_dynamic_ct_are_the_channels(tmp_path):
     assert net.settings.channels == 2
 
 
+@pytest.mark.slow
 def test_unknown_detector_names_those_that_exist(tmp_path):
     done = papermill('train_detector.ipynb', tmp_path/'o.ipynb', detector='vld_acs')
     assert done.returncode != 0 and 'vld_acs_spr' in done.stderr and 'centernet_3d' in done.stderr

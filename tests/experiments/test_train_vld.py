@@ -86,11 +86,13 @@ def test_other_networks_run_from_another_ones_trunk(tmp_path, data, run, points,
     assert json.loads((tmp_path/'metrics.json').read_text())['steps'] == 4
 
 
+@pytest.mark.slow
 def test_misspelt_parameter_names_those_that_exist(tmp_path):
     done = papermill('train_vld.ipynb', tmp_path/'o.ipynb', bakbone='acs')
     assert done.returncode != 0 and 'no parameter is called bakbone' in done.stderr and 'backbone' in done.stderr
 
 
+@pytest.mark.slow
 def test_missing_slice_stops_the_run(tmp_path):
     root = write_phantom(tmp_path/'set', volumes=10)
     (root/'Images_png'/'000002_01_01'/'005.png').unlink()
@@ -99,6 +101,7 @@ def test_missing_slice_stops_the_run(tmp_path):
     assert not (tmp_path/'run'/'metrics.json').exists()
 
 
+@pytest.mark.slow
 def test_surface_points_study_runs(tmp_path, data):
     done = papermill('surface_points_study.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, data_root=data, seeds=1,
                      steps=2)
@@ -118,6 +121,7 @@ def test_phantom_difficulty_runs(tmp_path, data, run):
     assert m['look_alikes_cost'] == (round(1 - without / with_them, 4) if with_them else None)
 
 
+@pytest.mark.slow
 def test_vld_efficiency_runs(tmp_path):
     done = papermill('vld_efficiency.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, depth=4, side=32, rounds=1)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -131,6 +135,7 @@ def test_vld_efficiency_runs(tmp_path):
     assert m['difference'] < 1e-4 and (tmp_path/'cost.png').exists()
 
 
+@pytest.mark.slow
 def test_benchmarks_run(tmp_path):
     done = papermill('benchmarks.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, depth=2, side=32, rounds=1, evaluated=20)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -140,6 +145,7 @@ def test_benchmarks_run(tmp_path):
     assert (tmp_path/'ratios.png').exists()
 
 
+@pytest.mark.slow
 def test_metric_concordance_runs(tmp_path):
     done = papermill('metric_concordance.ipynb', tmp_path/'o.ipynb', out_dir=tmp_path, volumes=60, detectors=6)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -155,6 +161,7 @@ def test_every_experiment_is_run_here():
     assert all(f"papermill('{n}'" in tests for n in names), names
 
 
+@pytest.mark.slow
 def test_decathlon_layout_is_cut_off_centre(tmp_path, real_data):
     "The user's line on real CT: recropped, trained, and used on the unlabelled images."
     root = tmp_path/'ct'

@@ -152,6 +152,7 @@ def test_accepted_boxes_keep_their_source_in_the_release(run, data, tmp_path):
     assert '- `expert`: 1, ' in (folder/'card.md').read_text()
 
 
+@pytest.mark.slow
 def test_labour_budget(data, tmp_path):
     out = tmp_path/'out'
     execute('labour_budget.ipynb', tmp_path/'o.ipynb', data_root=data, out_dir=out, shares='10 20', judges=8,

@@ -34,6 +34,7 @@ def test_sizes_follow_deeplesion(planned):
     assert unmarked < .8 * marked.side.median()
 
 
+@pytest.mark.slow
 def test_geometry_follows_deeplesion():
     studies = [plan_study(5, i, 'deeplesion') for i in range(40)]
     gaps = pd.Series([s.spacing[0] for s in studies]).value_counts(normalize=True)
@@ -45,6 +46,7 @@ def test_geometry_follows_deeplesion():
         assert abs(min(keys) - z[0] - 30) <= gap and abs(z[-1] - max(keys) - 30) <= gap
 
 
+@pytest.mark.slow
 def test_lesions_lie_in_their_organs():
     "The organ under a lesion's middle is one that its site may replace."
     homes = []
@@ -56,6 +58,7 @@ def test_lesions_lie_in_their_organs():
     assert np.mean(homes) > .75, np.mean(homes)
 
 
+@pytest.mark.slow
 def test_multiphase_set_in_two_processes(tmp_path):
     root = write_multiphase(tmp_path/'hcc', 3, seed=1, workers=2)
     info = json.loads((root/'dataset.json').read_text())
@@ -71,6 +74,7 @@ def test_follow_ups_share_anatomy():
     assert (bone[0] == bone[1]).mean() > .995 and (first.volume.array != second.volume.array).mean() > .5
 
 
+@pytest.mark.slow
 def test_a_volume_of_a_set_can_be_made_by_itself_and_in_any_number_of_processes(tmp_path):
     one, two = write_phantom(tmp_path/'one', 6, seed=2), write_phantom(tmp_path/'two', 6, seed=2, workers=2)
     def mask(path): return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
@@ -81,6 +85,7 @@ def test_a_volume_of_a_set_can_be_made_by_itself_and_in_any_number_of_processes(
     assert (case.read().array == phantom(2, 4).volume.array).all()
 
 
+@pytest.mark.slow
 def test_splits_are_by_patient_and_complete(tmp_path):
     root = write_phantom(tmp_path/'set', 30)
     splits, truth = json.loads((root/'splits.json').read_text()), load_table(root/'truth.csv')
@@ -102,6 +107,7 @@ def test_look_alikes_can_be_left_out():
         assert not np.isin(without.organs, never).any() and (with_them.organs != without.organs).any()
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     def run(*args): return subprocess.run(['lesionlab', 'phantom', *map(str, args)], capture_output=True, text=True)
     done = run(tmp_path/'set', '--volumes', 2, '--preset', 'half', '--workers', 2)
