@@ -100,6 +100,13 @@ def test_rooms_import_one_way(module):
     for other in imports(module): assert order[other] < order[module], f'{module} imports {other}'
 
 
+@pytest.mark.parametrize('command', [
+    'ruff check', 'python tools/check_code.py', pytest.param('basedpyright', marks=pytest.mark.slow)])
+def test_make_check(command):
+    done = subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
 def _settings():
     cfg = configparser.ConfigParser(delimiters=['='])
     cfg.read(ROOT/'settings.ini')
