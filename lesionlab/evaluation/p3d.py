@@ -66,22 +66,23 @@ def _flat_marks(annotation):
         for z, boxes in slices.items(): marks += [(volume, z, box[:4]) for box in boxes]
     return index, marks
 
-def _check_tracklets(detections, index):
-    "`DataError` for a volume that is not annotated, or a tracklet without boxes."
+def _track_lengths(detections, index):
+    "(N,) boxes of each tracklet; `DataError` for none, and for an unknown volume."
     for name, tracklets in detections.items():
         if len(tracklets) and name not in index: raise DataError(f'{name}: has detections, but no annotation')
-    for name, tracklets in detections.items():
-        if not all(map(len, tracklets)): raise DataError(f'{name}: a tracklet has no boxes')
+    lengths = np.array(list(map(len, chain.from_iterable(detections.values()))), int)
+    if lengths.all(): return lengths
+    name = next(name for name, tracklets in detections.items() if not all(map(len, tracklets)))
+    raise DataError(f'{name}: a tracklet has no boxes')
 
 def _flatten(annotation, detections):
     index, marks = _flat_marks(annotation)
-    _check_tracklets(detections, index)
+    lengths = _track_lengths(detections, index)
     tracks = list(chain.from_iterable(detections.values()))
     pairs = list(chain.from_iterable(tracks))
     z, mark_z = _slice_numbers(list(map(itemgetter(0), pairs)), list(map(itemgetter(1), marks)))
     boxes, scores = _numbers(list(map(itemgetter(1), pairs)), 5, 'the boxes of tracklets')
     volume = np.repeat(np.array([index.get(n, -1) for n in detections], int), [len(ts) for ts in detections.values()])
-    lengths = np.fromiter(map(len, tracks), int, len(tracks))
     track, starts = np.repeat(np.arange(len(tracks)), lengths), np.cumsum(lengths) - lengths
     best = np.maximum.reduceat(scores, starts) if len(tracks) else np.zeros(0)
     corners, _ = _numbers(list(map(itemgetter(2), marks)), 4, 'marks')
