@@ -55,7 +55,8 @@ def test_lesion_free_batch_trains(points):
     model = make_detector('vld_acs_spr', 'tiny', blocks=(2, 2, 2), points=points)
     losses = model.loss(model(torch.rand(1, 1, 4, 32, 32)), Batch([torch.zeros(0, 6)]))
     losses['total'].backward()
-    assert torch.isfinite(losses['total']) and all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert torch.isfinite(losses['total'])
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
 def test_dynamic_ct_takes_phases_as_channels():
