@@ -8,6 +8,7 @@ import jinja2
 
 from lesionlab.core import load_json
 from lesionlab.experiments.ledger import Measured, save_ledger
+from lesionlab.experiments.papers import paper_table
 
 root = Path(__file__).parents[1]
 docs = root/'docs'
@@ -50,6 +51,7 @@ def render(measured, template):
 
     env = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     env.filters['part'] = part
+    env.globals['printed'] = lambda paper, table, row, column: paper_table(paper, table).loc[row, column]
     folder, files = measured.folder, {p.stem for p in measured.folder.glob('*.json')}
     budget = [dict(i=i, **r) for i, r in enumerate(load_json(folder/'labour_budget.json')['rows'])]
     demo = load_json(folder/'demo.json')
