@@ -92,7 +92,8 @@ class LiveLoss:
         "Draw the curve, in place of the one before."
         from IPython.display import display
         # as data: a figure would be displayed anew each time, and an executed notebook would keep them all
-        data = {'application/vnd.plotly.v1+json': json.loads(str(loss_figure(history).to_json()))}
+        data = {'application/vnd.plotly.v1+json': json.loads(str(loss_figure(history).to_json())),
+                'text/plain': f'loss at step {history[-1]["step"]}'}
         if self.handle is None: self.handle = display(data, raw=True, display_id=True)
         else: self.handle.update(data, raw=True)
 
