@@ -19,6 +19,7 @@ root = Path(__file__).parents[1]
 docs, build = root/'docs', root/'docs'/'_build'
 source, site = build/'source', build/'html'
 GITHUB = 'https://github.com/lesionlab/lesionlab'
+PLOTLY = 'application/vnd.plotly.v1+json'
 LINK = re.compile(r'(\]\()(?!\w+:|#)([^)#\s]+)((?:#[^)\s]*)?\))')
 TURNING = """## A volume in 3D
 
@@ -70,6 +71,7 @@ def plain(page):
     for c in nb['cells']:
         shown = re.sub(r'^#\|.*\n?', '', text[id(c)], flags=re.M)
         c['source'] = linked(shown, page) if c['cell_type'] == 'markdown' else shown
+        for output in c.get('outputs', []): output.get('data', {}).pop(PLOTLY, None) # its picture or text is shown
     nb['metadata']['kernelspec'] = dict(name='python3', display_name='Python 3', language='python')
     return json.dumps(nb)
 
