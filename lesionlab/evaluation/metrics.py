@@ -90,7 +90,7 @@ def rank(matched:Matched)->RankedDetections:
     last = np.flatnonzero(np.append(np.diff(scores) != 0, True)[:len(scores)])
     index = pd.Series(np.arange(len(volumes)), volumes.volume).reindex(d.volume).to_numpy()
     return RankedDetections(np.array([d.found, d.found == 0, d.false_positive], int), index, last, scores[last],
-                  volumes.lesions.to_numpy(), pd.factorize(volumes.patient)[0])
+                            volumes.lesions.to_numpy(), pd.factorize(volumes.patient)[0])
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #evaluati05
 @dataclass
